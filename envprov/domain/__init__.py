@@ -1,0 +1,1 @@
+"""What envprov knows and decides: pure, without I/O, clock, randomness or logging."""

@@ -1,0 +1,94 @@
+"""What one pass may do, each a frozen value named by verb and kind; `cluster.py` has the one match on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envprov.domain.desired import Desired, Identity
+
+
+@dataclass(frozen=True)
+class ApplyObject:
+    """Server-side apply of one base object."""
+
+    manifest: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"apply {self.manifest['kind']} {self.manifest['metadata']['name']}"
+
+
+@dataclass(frozen=True)
+class DeleteObject:
+    """Deletion of one object, and of no other that bears its name later."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"delete {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class QuietObject:
+    """A workload is told to have no pods: zero replicas, or suspended."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"quiet {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class DeployRelease:
+    """``helm upgrade --install`` as the environment's installer."""
+
+    desired: Desired
+    digest: str
+
+    def __str__(self) -> str:
+        return f"deploy release {self.desired.identity.name}"
+
+
+@dataclass(frozen=True)
+class RollBackRelease:
+    """Back to the last deployed revision, to get out of a pending state."""
+
+    identity: Identity
+    to: int
+
+    def __str__(self) -> str:
+        return f"roll back release {self.identity.name} to {self.to}"
+
+
+@dataclass(frozen=True)
+class UninstallRelease:
+    """``helm uninstall`` as the environment's installer."""
+
+    identity: Identity
+
+    def __str__(self) -> str:
+        return f"uninstall release {self.identity.name}"
+
+
+@dataclass(frozen=True)
+class DeleteNamespace:
+    """Deletion of the namespace as it was read, and in no other state."""
+
+    name: str
+    uid: str
+    resource_version: str
+
+    def __str__(self) -> str:
+        return f"delete Namespace {self.name}"
+
+
+Action = ApplyObject | DeleteObject | QuietObject | DeployRelease | RollBackRelease | UninstallRelease | DeleteNamespace

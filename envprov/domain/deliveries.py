@@ -1,0 +1,327 @@
+"""
+What a delivery means, given what is on record: older deliveries never overrule newer ones.
+
+GitLab promises no order, sends some events twice and loses others. ``decide`` is the one rule for the
+receiver, the command line and the branch sweep; docs/deliveries.md is its table and its reasoning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from envprov.domain.trail import GONE, UNKNOWN, Trail
+
+
+class Kind(StrEnum):
+    """What happened to a branch."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEvent:
+    """
+    One delivery about one branch.
+
+    Attributes:
+        project_id: GitLab's numeric id of the project.
+        project_path: Its path with namespace.
+        branch: Branch name without ``refs/heads/``.
+        before: Commit before, 40 or 64 hexadecimal digits, or "" if the branch was not there.
+        after: Commit after, likewise. One of the two is given.
+        key: GitLab's Idempotency-Key, the same for each try of one delivery.
+
+    """
+
+    project_id: int
+    project_path: str
+    branch: str
+    before: str
+    after: str
+    key: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What happened, told from which commits are there."""
+        if self.after == GONE:
+            return Kind.DELETED
+        return Kind.CREATED if self.before == GONE else Kind.UPDATED
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Somebody who has just looked wants the branch's environment: a person, or the sweep.
+
+    Attributes:
+        revision: Commit that the branch is at, or "" if that was not asked.
+
+    """
+
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Somebody who may decide it wants the environment gone."""
+
+
+News = BranchEvent | Wanted | Unwanted
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """
+    No record of that name.
+
+    Attributes:
+        trail: What the tombstone remembers; empty without one.
+
+    """
+
+    trail: Trail = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """
+    The record is there.
+
+    Attributes:
+        revision: Commit that it asks for; "" when nobody said.
+        trail: What it remembers.
+
+    """
+
+    revision: str
+    trail: Trail = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Terminating:
+    """
+    The record is being torn down.
+
+    Attributes:
+        revision: Commit that it asked for.
+        trail: What it remembers.
+        successor: Revision of the environment that comes after it ("" for an unknown one), or None.
+
+    """
+
+    revision: str
+    trail: Trail = UNKNOWN
+    successor: str | None = None
+
+
+Known = Absent | Present | Terminating
+
+
+class Reason(StrEnum):
+    """Why a delivery changes nothing."""
+
+    DUPLICATE = "duplicate"
+    """It says what is on record."""
+    LATE = "late"
+    """What it says has been overtaken."""
+    GONE = "gone"
+    """It deletes what is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make the record."""
+
+    revision: str
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Ask for another revision."""
+
+    revision: str
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the record, which asks for the teardown; what it remembers comes first if that has grown."""
+
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """Note on what is being torn down which revision comes after it ("" unknown), or None for nothing."""
+
+    successor: str | None
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep a link of the past, so that later deliveries are understood. On record: a tombstone if there is none."""
+
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A deletion at another commit than ours: not carried out, but noted for whoever can look."""
+
+    head: str
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Change nothing."""
+
+    reason: Reason
+
+
+Decision = Create | Advance | Delete | Succeed | Remember | Doubt | Ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    What became of news.
+
+    Attributes:
+        environment: Name of the Environment.
+        decision: What was decided last, and is on record now.
+
+    """
+
+    environment: str
+    decision: Decision
+
+    @property
+    def outcome(self) -> str:
+        """One word for logs and metrics: create, advance, delete, succeed, remember, doubt, duplicate, late, gone."""
+        if isinstance(self.decision, Ignore):
+            return self.decision.reason.value
+        return type(self.decision).__name__.lower()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the delivery concerned an environment that is, was or will be there."""
+        return not (isinstance(self.decision, Ignore) and self.decision.reason is Reason.GONE)
+
+
+def decide(known: Known, news: News) -> Decision:
+    """
+    The one write that news leads to.
+
+    Args:
+        known: What is on record, read live.
+        news: A delivery, or a decision of somebody who has looked.
+
+    Returns:
+        What to do. It holds only for exactly that *known*: when the write meets a conflict, read and decide again.
+
+    """
+    trail = known_trail(known)
+    after = _follow(trail, news)
+    match known:
+        case Present(revision=revision):
+            return _for_present(revision, trail, after, news)
+        case Terminating(successor=successor):
+            return _for_terminating(successor, trail, after, news)
+        case Absent():
+            return _for_absent(trail, after, news)
+
+
+def doubt_after(doubt: str, decision: Decision, news: News) -> str:
+    """
+    The commit of a deletion that somebody should look into, after a decision.
+
+    Args:
+        doubt: The one that is noted, or "".
+        decision: What was decided.
+        news: What it was decided about.
+
+    Returns:
+        The commit, or "" when there is nothing (more) to look into.
+
+    """
+    if not isinstance(news, BranchEvent) or isinstance(decision, Ignore):
+        return doubt if isinstance(news, BranchEvent) else ""
+    if isinstance(decision, Doubt) or (isinstance(decision, Advance) and news.kind is Kind.DELETED):
+        return news.before
+    return "" if doubt in decision.trail.current else doubt
+
+
+def known_trail(known: Known) -> Trail:
+    """
+    The trail that a record stands for, also where a person has edited or deleted it by hand.
+
+    Args:
+        known: What is on record.
+
+    """
+    match known:
+        case Absent(trail=trail):
+            return trail
+        case Present(revision=revision, trail=trail):
+            agrees = revision == (trail.head or "") and trail.head != GONE
+            return trail if agrees else trail.jumped(revision)
+        case Terminating(revision=revision, trail=trail, successor=successor):
+            if successor is not None or trail.head == GONE:
+                return trail
+            return known_trail(Present(revision, trail)).closed()
+
+
+def _follow(trail: Trail, news: News) -> Trail:
+    match news:
+        case BranchEvent(before=before, after=after):
+            return trail.follow(before, after)
+        case Wanted(revision=""):
+            return trail if trail.head not in {GONE, None} else trail.jumped("")
+        case Wanted(revision=revision):
+            return trail.jumped(revision)
+        case Unwanted():
+            return trail.buried()
+
+
+def _for_present(revision: str, trail: Trail, after: Trail, news: News) -> Decision:
+    if after.head == GONE:
+        return Delete(after)
+    if (after.head or "") != revision:
+        return Advance(after.head or "", after)
+    if after == trail:
+        return _ignored(trail, news)
+    if isinstance(news, BranchEvent) and news.kind is Kind.DELETED:
+        return Doubt(news.before, after)
+    return Remember(after)
+
+
+def _for_terminating(successor: str | None, trail: Trail, after: Trail, news: News) -> Decision:
+    owed = None if after.head == GONE else after.head or ""
+    if owed != successor:
+        return Succeed(owed, after)
+    return _ignored(trail, news) if after == trail else Remember(after)
+
+
+def _for_absent(trail: Trail, after: Trail, news: News) -> Decision:
+    changed = after != trail
+    if after.head != GONE and (changed or isinstance(news, Wanted)):
+        return Create(after.head or "", after)
+    return Remember(after) if changed and isinstance(news, BranchEvent) else _ignored(trail, news)
+
+
+def _ignored(trail: Trail, news: News) -> Ignore:
+    match news:
+        case BranchEvent(after=after) if after not in {GONE, trail.head}:
+            return Ignore(Reason.LATE)
+        case BranchEvent(after="") if trail.head != GONE:
+            return Ignore(Reason.LATE)
+        case BranchEvent(after="") | Unwanted():
+            return Ignore(Reason.GONE)
+        case _:
+            return Ignore(Reason.DUPLICATE)

@@ -1,0 +1,162 @@
+"""What ought to be for one branch: its Project, its own spec and the platform, put together without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envprov.domain.environment import Environment
+from envprov.domain.errors import InvalidRecord
+from envprov.domain.lifetime import Lifetime
+from envprov.domain.names import namespace_of, slug
+from envprov.domain.platform import Platform
+from envprov.domain.project import Access, ChartSource, Project, Rule, SecretCopy, known_sizes
+from envprov.domain.sizes import Size
+
+INSTALLER = "envprov-installer"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an environment is: enough to tear it down when its Project is gone."""
+
+    name: str
+    control_namespace: str
+    project: str
+    branch: str
+
+    @property
+    def namespace(self) -> str:
+        """Namespace that serves the branch."""
+        return namespace_of(self.name)
+
+    @property
+    def owner(self) -> str:
+        """Value of the annotation by which the namespace names its record."""
+        return f"{self.control_namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What ought to be. Every field is decided; nothing is optional that has a default."""
+
+    identity: Identity
+    revision: str
+    size_name: str
+    size: Size
+    sizes: Mapping[str, Size]
+    lifetime: Lifetime | None
+    host: str | None
+    url: str | None
+    chart: ChartSource
+    values: tuple[Mapping[str, Any], ...]
+    """Laid over each other from left to right, as Helm would."""
+    access: tuple[Access, ...]
+    secrets: tuple[SecretCopy, ...]
+    platform: Platform
+
+
+def identity_of(environment: Environment) -> Identity:
+    """Who an Environment is."""
+    return Identity(
+        name=environment.name,
+        control_namespace=environment.namespace,
+        project=environment.spec.project,
+        branch=environment.spec.branch,
+    )
+
+
+def name_fault(environment: Environment) -> str | None:
+    """Why an Environment may not bear its name, or None; two branches would share a namespace otherwise."""
+    expected = slug(environment.spec.project, environment.spec.branch)
+    if environment.name == expected:
+        return None
+    return (
+        f"the Environment of branch {environment.spec.branch!r} in Project {environment.spec.project} must be named "
+        f"{expected}, not {environment.name}; `envprov up` names it so"
+    )
+
+
+def desire(environment: Environment, project: Project, platform: Platform) -> Desired:
+    """
+    What ought to be for one Environment.
+
+    Args:
+        environment: The record.
+        project: The Project that it names.
+        platform: The settings for all environments.
+
+    Raises:
+        InvalidRecord: The size is unknown or not allowed.
+
+    """
+    spec = project.spec
+    rule = project.rule_for(environment.spec.branch) or Rule(branches=("*",))
+    size_name = _size_name(environment, project, rule)
+    sizes = known_sizes(project, platform.sizes)
+    if size_name not in sizes:
+        raise InvalidRecord(f"size {size_name} is unknown; there are {', '.join(sorted(sizes))}")
+    identity = identity_of(environment)
+    words = {
+        "slug": environment.name,
+        "branch": environment.spec.branch,
+        "project": project.name,
+        "revision": environment.spec.revision,
+    }
+    host = _filled(spec.host, words) if spec.host else None
+    url = f"{platform.url_scheme}://{host}" if host else None
+    words |= {"host": host or "", "url": url or ""}
+    injected = ({"envprov": words},) if spec.inject else ()
+    return Desired(
+        identity=identity,
+        revision=environment.spec.revision,
+        size_name=size_name,
+        size=sizes[size_name],
+        sizes=sizes,
+        lifetime=environment.spec.lifetime or rule.lifetime,
+        host=host,
+        url=url,
+        chart=spec.chart,
+        values=tuple(_filled(values, words) for values in (spec.values, rule.values, environment.spec.values))
+        + injected,
+        access=spec.access,
+        secrets=spec.copy_secrets,
+        platform=replace_control_namespace(platform, environment.namespace),
+    )
+
+
+def replace_control_namespace(platform: Platform, namespace: str) -> Platform:
+    """The platform as seen from the control namespace that holds the record."""
+    return platform.model_copy(update={"control_namespace": namespace})
+
+
+def without_values(desired: Desired) -> Desired:
+    """The same without the values, which may hold secrets: for logs and for printing a plan."""
+    return replace(desired, values=())
+
+
+def _size_name(environment: Environment, project: Project, rule: Rule) -> str:
+    sizes = project.spec.sizes
+    asked, given = environment.spec.size, rule.size or sizes.default
+    if asked is None or asked == given:
+        return given
+    if asked not in sizes.allowed:
+        raise InvalidRecord(
+            f"size {asked} is not allowed in Project {project.name}; a branch may choose among "
+            f"{', '.join(sorted({*sizes.allowed, given}))}"
+        )
+    return asked
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:  # noqa: ANN401 - values are any JSON
+    """Known placeholders filled in; every other brace stays as it is."""
+    if isinstance(value, str):
+        for word, text in words.items():
+            value = value.replace("{" + word + "}", text)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _filled(child, words) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(child, words) for child in value]
+    return value

@@ -1,0 +1,144 @@
+"""
+The error tree. A class is named by its cause, so that a caller can branch on it.
+
+::
+
+    EnvprovError
+    + ConfigError            start-up or usage; exit 2; names file and field
+    + RejectedDelivery       HTTP 400, 401, 408, 413, 431; never says why a token failed
+    + RetryableError         back off, or wait ``retry_after`` if the far side said so
+    | + Conflict             somebody else wrote first; read again
+    | + Throttled            the API server asks for patience
+    | + Unavailable          no answer, a time-out, a broken connection, a 5xx
+    | + Expired              the resourceVersion is too old; list again
+    | + HelmFailed           Helm ended with an error that another try may cure
+    | + HelmTimeout          Helm did not end in the time that the settings give it
+    | + LeadershipLost       the lease could not be renewed in time; another process may lead
+    + TerminalError          Stalled: waits until spec, project, settings or cluster change
+      + Forbidden            RBAC or an admission policy said no
+      + Invalid              the API server refused the object as it is
+      + NotOwned             the object exists and belongs to somebody else
+      + NameTaken            the record of that name names another branch
+      + GhostObjects         a force-finalised namespace left objects behind
+      + ChartNotFound        no chart where the Project says
+      + RenderFailed         the chart does not render with these values
+      + InvalidRecord        an Environment or Project that cannot be understood
+
+``NotFound`` is deliberately no member: on reading it is ``None``, on deleting it is success.
+Any other exception is a bug: the worker logs it with its traceback, backs off and counts it.
+"""
+
+from __future__ import annotations
+
+
+class EnvprovError(Exception):
+    """
+    Base of every error that envprov raises on purpose.
+
+    Args:
+        message: What happened, to which object, and what to do; never a body, a value or a token.
+
+    """
+
+    @property
+    def reason(self) -> str:
+        """CamelCase word for conditions, Events and metrics: the class's own name."""
+        return type(self).__name__
+
+
+class ConfigError(EnvprovError):
+    """A setting or an argument is wrong: nothing starts."""
+
+
+class RejectedDelivery(EnvprovError):
+    """
+    A delivery that is not recorded.
+
+    Args:
+        status: The HTTP status that answers it.
+        message: What the sender may read.
+
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RetryableError(EnvprovError):
+    """
+    Another try may succeed.
+
+    Args:
+        message: See EnvprovError.
+        retry_after: Seconds that the far side asked for, if it did.
+
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Conflict(RetryableError):
+    """HTTP 409: a precondition failed or the name exists."""
+
+
+class Throttled(RetryableError):
+    """HTTP 429 from API Priority and Fairness or a proxy."""
+
+
+class Unavailable(RetryableError):
+    """No usable answer: connection refused or broken, time-out, 5xx."""
+
+
+class Expired(RetryableError):
+    """HTTP 410: the resourceVersion or continue token has been compacted away."""
+
+
+class HelmFailed(RetryableError):
+    """Helm ended with an error that may pass: a hook that failed, a quota that is full now."""
+
+
+class HelmTimeout(RetryableError):
+    """Helm was ended because it took longer than its setting allows."""
+
+
+class LeadershipLost(RetryableError):
+    """The lease could not be renewed within its deadline: the led work was cancelled, and another process may lead."""
+
+
+class TerminalError(EnvprovError):
+    """No further try until something changes: shown as Stalled, not backed off."""
+
+
+class Forbidden(TerminalError):
+    """HTTP 403, by RBAC, quota or an admission policy; the message is the API server's own."""
+
+
+class Invalid(TerminalError):
+    """HTTP 400 or 422: the object cannot be stored as it is."""
+
+
+class NotOwned(TerminalError):
+    """The object exists and does not carry our label and this Environment as its owner."""
+
+
+class NameTaken(TerminalError):
+    """Two branches ask for one name; the message names both."""
+
+
+class GhostObjects(TerminalError):
+    """Objects older than their namespace: a force-finalised namespace left live credentials behind."""
+
+
+class ChartNotFound(TerminalError):
+    """There is no chart where the Project says."""
+
+
+class RenderFailed(TerminalError):
+    """The chart does not render, or its values do not fit its schema."""
+
+
+class InvalidRecord(TerminalError):
+    """An Environment or Project that cannot be understood; says which field."""

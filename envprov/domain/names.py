@@ -1,0 +1,104 @@
+"""
+Names that Kubernetes, Helm and DNS accept, one for each branch, whatever it is called.
+
+Every name is a readable part and a hash of (project, branch), always: ``feature/x`` and ``feature-x``
+read alike, and a Japanese branch name leaves nothing to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from base64 import b32encode
+
+SLUG_LIMIT = 40
+HASH_LENGTH = 8
+BRANCH_LIMIT_BYTES = 255
+NAMESPACE_PREFIX = "env-"
+FALLBACK = "branch"
+
+_UNREADABLE = re.compile(r"[^a-z0-9]+")
+_FORBIDDEN_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+
+def slug(project: str, branch: str) -> str:
+    """
+    Name of the Environment, of its Helm release and of its host label.
+
+    Args:
+        project: Name of the Project object.
+        branch: Branch name without ``refs/heads/``.
+
+    Returns:
+        RFC 1035 label of 10 to 40 characters: it starts with a letter, so that a Service may bear it.
+        Two branches share one only if 40 bits of SHA-256 collide, which the registry then refuses.
+
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+
+    """
+    digest = hashlib.sha256(f"{project}\0{branch}".encode()).digest()
+    suffix = b32encode(digest).decode().lower()[:HASH_LENGTH]
+    return f"{_readable(branch)}-{suffix}"
+
+
+def namespace_of(environment: str) -> str:
+    """
+    Namespace that serves one Environment.
+
+    Args:
+        environment: Name of the Environment, which is its slug.
+
+    Returns:
+        RFC 1123 label of at most 44 characters.
+
+    """
+    return NAMESPACE_PREFIX + environment
+
+
+def environment_of(namespace: str) -> str | None:
+    """Name of the Environment that a namespace serves, or None if the namespace cannot be one of ours."""
+    return namespace.removeprefix(NAMESPACE_PREFIX) if namespace.startswith(NAMESPACE_PREFIX) else None
+
+
+def branch_fault(branch: str) -> str | None:
+    """
+    Why Git would not accept a branch of this name.
+
+    Args:
+        branch: Branch name without ``refs/heads/``.
+
+    Returns:
+        The reason in words, or None for a good name.
+
+    Source: https://git-scm.com/docs/git-check-ref-format
+
+    """
+    try:
+        size = len(branch.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    faults = {
+        "is empty": not branch,
+        f"has {size} bytes; at most {BRANCH_LIMIT_BYTES} are possible": size > BRANCH_LIMIT_BYTES,
+        "is '@', which Git reserves": branch == "@",
+        "holds a space, a control character or one of ~ ^ : ? * [ \\ .. @{ //": bool(
+            _FORBIDDEN_IN_BRANCH.search(branch)
+        ),
+        "begins with '-' or '/', or ends with '/' or '.'": branch.startswith(("-", "/")) or branch.endswith(("/", ".")),
+        "has a part that begins with '.' or ends with '.lock'": any(
+            part.startswith(".") or part.endswith(".lock") for part in branch.split("/")
+        ),
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), None)
+
+
+def _readable(branch: str) -> str:
+    """Lower-case letters, digits and single dashes; starts with a letter, ends with a letter or digit."""
+    plain = unicodedata.normalize("NFKD", branch).encode("ascii", "ignore").decode().lower()
+    words = _UNREADABLE.sub("-", plain).strip("-")
+    if not words:
+        return FALLBACK
+    if not words[0].isalpha():
+        words = f"b-{words}"
+    return words[: SLUG_LIMIT - HASH_LENGTH - 1].rstrip("-")

@@ -1,0 +1,254 @@
+"""
+The way up: what brings an environment from what is there to what ought to be.
+
+Each step either has something to do or to wait for, which ends the pass, or has nothing to say; the order of
+``STEPS`` is the order of the design. Steps of capabilities that are still to come stand in it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from envprov.domain import objects
+from envprov.domain.actions import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    DeployRelease,
+    RollBackRelease,
+    UninstallRelease,
+)
+from envprov.domain.desired import Desired, Identity
+from envprov.domain.drift import drifted
+from envprov.domain.errors import GhostObjects, NotOwned
+from envprov.domain.health import Condition
+from envprov.domain.observed import Manifest, NamespaceState, Observed
+from envprov.domain.project import SecretCopy
+from envprov.domain.release import Recovery, ReleaseState, recovery
+
+SOON = timedelta(seconds=2)
+RESYNC = timedelta(minutes=5)
+
+
+class Phase(StrEnum):
+    """One word for where an environment stands: the reason of its Ready condition."""
+
+    QUEUED = "Queued"
+    PREPARING = "Preparing"
+    DEPLOYING = "Deploying"
+    STARTING = "Starting"
+    UNHEALTHY = "Unhealthy"
+    READY = "Ready"
+    RETRYING = "Retrying"
+    STALLED = "Stalled"
+    TEARING_DOWN = "TearingDown"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What one pass does.
+
+    Attributes:
+        phase: Where the environment stands.
+        message: What it waits for or has reached, in words.
+        waves: Actions; those of one wave may run at once, a wave begins when the one before has ended.
+        look_again: When to look again if no watch wakes us before.
+
+    """
+
+    phase: Phase
+    message: str
+    waves: tuple[tuple[Action, ...], ...] = ()
+    look_again: timedelta = RESYNC
+
+
+Step = Callable[[Desired, Observed], Plan | None]
+
+
+def plan(desired: Desired, observed: Observed) -> Plan:
+    """
+    The next thing to do for one environment.
+
+    Args:
+        desired: What ought to be.
+        observed: What is there.
+
+    Returns:
+        A plan without actions when there is nothing to do; a pass right after a full one gives that.
+
+    Raises:
+        NotOwned: The namespace belongs to somebody else.
+        GhostObjects: A force-finalised namespace left objects behind.
+        TerminalError: The chart cannot be had.
+
+    """
+    for step in STEPS:
+        decided = step(desired, observed)
+        if decided is not None:
+            return decided
+    return Plan(Phase.READY, desired.url or f"ready in namespace {desired.identity.namespace}")
+
+
+def admit_to_budget(_desired: Desired, _observed: Observed) -> Plan | None:
+    """Place of the project's and the cluster's budget, which answer with Queued; nothing waits here yet."""
+    return None
+
+
+def ensure_namespace(desired: Desired, observed: Observed) -> Plan | None:
+    """A namespace of ours, or a wait until the old one has gone."""
+    name = desired.identity.namespace
+    match observed.namespace.state:
+        case NamespaceState.FOREIGN:
+            raise NotOwned(
+                f"Namespace {name} exists and does not belong to Environment {desired.identity.owner}; "
+                "nothing in it was touched. Rename or delete that namespace, or delete this Environment"
+            )
+        case NamespaceState.TERMINATING:
+            return Plan(Phase.PREPARING, f"waits until the old Namespace {name} has gone", look_again=SOON)
+        case NamespaceState.MISSING:
+            apply = ApplyObject(objects.namespace(desired))
+            return Plan(Phase.PREPARING, f"makes Namespace {name}", ((apply,),), look_again=SOON)
+        case NamespaceState.OURS:
+            return None
+
+
+def refuse_ghosts(desired: Desired, observed: Observed) -> Plan | None:
+    """Objects older than their namespace carry live credentials of an earlier one."""
+    if not observed.ghosts:
+        return None
+    raise GhostObjects(
+        f"Namespace {desired.identity.namespace} was force-finalised once and holds objects older than itself: "
+        f"{', '.join(observed.ghosts)}. Delete them by hand, after looking who used them"
+    )
+
+
+def ensure_base(desired: Desired, observed: Observed) -> Plan | None:
+    """Limits, quota, policies, access, secrets and the installer, in the order in which they must stand."""
+    identity = desired.identity
+    account = desired.platform.controller_account
+    first = ((objects.namespace(desired), objects.own_access(identity, account)), (objects.limit_range(desired),))
+    missing = [f"{source.namespace}/{source.name}" for source in desired.secrets if _original(source, observed) is None]
+    copies = [objects.secret_copy(identity, original) for original in observed.originals.values()]
+    rest = (
+        *objects.network_policies(desired),
+        *objects.access(desired),
+        *copies,
+        *objects.pull_account(desired),
+        *objects.installer(identity),
+    )
+    waves = (*first, (objects.quota(desired),), rest)
+    repairs = tuple(tuple(_repairs(wave, observed)) for wave in waves)
+    stray = tuple(_strays(identity, [manifest for wave in waves for manifest in wave], observed))
+    pending = tuple(wave for wave in (*repairs, stray) if wave)
+    if pending:
+        return Plan(Phase.PREPARING, "puts limits, quota, policies and access in place", pending, look_again=SOON)
+    if missing:
+        return Plan(
+            Phase.PREPARING,
+            f"waits for the Secret {', '.join(missing)}, which copySecrets of the Project names and nobody has made",
+            look_again=timedelta(seconds=30),
+        )
+    return None
+
+
+def await_quota(desired: Desired, observed: Observed) -> Plan | None:
+    """The quota counts only once its controller has filled ``status.hard``; no pod comes before that."""
+    live = observed.objects.get(("ResourceQuota", objects.QUOTA), {})
+    counted = live.get("status", {}).get("hard", {})
+    waiting = sorted(name for name in desired.size.hard() if name not in counted)
+    if waiting:
+        return Plan(Phase.PREPARING, f"waits until the quota counts {', '.join(waiting[:3])}", look_again=SOON)
+    return None
+
+
+def hold_shared_accounts(_desired: Desired, _observed: Observed) -> Plan | None:
+    """Place of the guard's holds on shared ServiceAccounts; nothing is held yet."""
+    return None
+
+
+def check_chart(_desired: Desired, observed: Observed) -> Plan | None:
+    """The chart must be there; place of the findings on what it renders."""
+    if observed.chart_fault is not None:
+        raise observed.chart_fault
+    return None
+
+
+def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
+    """The release with the wanted chart and values, after getting it out of a state in which Helm refuses."""
+    release, digest = observed.release, observed.digest
+    if release is None or digest is None:
+        return Plan(Phase.DEPLOYING, "reads the release", look_again=SOON)
+    name = desired.identity.name
+    match recovery(release):
+        case Recovery.UNINSTALL:
+            message = f"release {name} is stuck in {release.state.value}; uninstalls it to install it again"
+            return Plan(Phase.DEPLOYING, message, ((UninstallRelease(desired.identity),),), look_again=SOON)
+        case Recovery.ROLLBACK:
+            back = RollBackRelease(desired.identity, release.last_deployed_revision or 0)
+            message = f"release {name} is stuck in {release.state.value}; rolls back to revision {back.to}"
+            return Plan(Phase.DEPLOYING, message, ((back,),), look_again=SOON)
+        case Recovery.NONE:
+            pass
+    if release.state is ReleaseState.DEPLOYED and release.digest == digest:
+        return None
+    verb = "installs" if release.state is ReleaseState.ABSENT else "upgrades"
+    return Plan(Phase.DEPLOYING, f"{verb} release {name}", ((DeployRelease(desired, digest),),), look_again=SOON)
+
+
+def await_health(_desired: Desired, observed: Observed) -> Plan | None:
+    """Workloads tell their own health; watches wake us."""
+    if observed.health is None or observed.health.condition is Condition.HEALTHY:
+        return None
+    well = observed.health.condition is Condition.PROGRESSING
+    message = "; ".join(observed.health.messages)
+    return Plan(Phase.STARTING if well else Phase.UNHEALTHY, message, look_again=timedelta(seconds=15))
+
+
+STEPS: tuple[Step, ...] = (
+    admit_to_budget,
+    ensure_namespace,
+    refuse_ghosts,
+    ensure_base,
+    await_quota,
+    hold_shared_accounts,
+    check_chart,
+    deploy_release,
+    await_health,
+)
+
+
+def _original(source: SecretCopy, observed: Observed) -> Manifest | None:
+    return observed.originals.get((source.namespace, source.name))
+
+
+def _repairs(wave: tuple[objects.Manifest, ...], observed: Observed) -> list[Action]:
+    repairs: list[Action] = []
+    for wanted in wave:
+        key = (wanted["kind"], wanted["metadata"]["name"])
+        live = observed.namespace.manifest if wanted["kind"] == "Namespace" else observed.objects.get(key)
+        if live is not None and not drifted(wanted, live):
+            continue
+        if live is not None and live.get("roleRef", wanted.get("roleRef")) != wanted.get("roleRef"):
+            repairs.append(_deletion(live, wanted["apiVersion"], wanted["kind"]))  # a roleRef cannot be changed
+        else:
+            repairs.append(ApplyObject(wanted))
+    return repairs
+
+
+def _strays(identity: Identity, wanted: list[objects.Manifest], observed: Observed) -> list[Action]:
+    """Objects that we once made and that nothing wants any more; the default ServiceAccount is Kubernetes' own."""
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted} | {("ServiceAccount", "default")}
+    return [
+        _deletion(live, objects.API_VERSIONS[kind], kind)
+        for (kind, name), live in observed.objects.items()
+        if (kind, name) not in names and objects.is_ours(identity, live)
+    ]
+
+
+def _deletion(live: Manifest, api_version: str, kind: str) -> DeleteObject:
+    metadata = live["metadata"]
+    return DeleteObject(api_version, kind, metadata["namespace"], metadata["name"], metadata["uid"])

@@ -1,0 +1,182 @@
+"""What the controller says about an environment: its status, from what was decided and seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from envprov.domain.desired import Desired
+from envprov.domain.environment import (
+    Condition,
+    Environment,
+    EnvironmentStatus,
+    ReleaseStatus,
+    Step,
+    TeardownStatus,
+    Type,
+)
+from envprov.domain.errors import EnvprovError, TerminalError
+from envprov.domain.lifetime import expiry
+from envprov.domain.observed import Observed
+from envprov.domain.plan import Phase, Plan
+from envprov.domain.release import ReleaseState
+from envprov.domain.teardown import SLOW_AFTER, Descent
+
+Fact = tuple[bool | None, str, str]
+"""Whether it holds, the reason, the message."""
+
+_MESSAGE_LIMIT = 2000
+_STEPS = tuple(Step)
+
+
+def report_progress(
+    environment: Environment, desired: Desired, observed: Observed, plan: Plan, now: datetime
+) -> EnvironmentStatus:
+    """
+    Status of an environment on its way up, or there.
+
+    Args:
+        environment: The record, with its last status.
+        desired: What ought to be.
+        observed: What the plan was made from.
+        plan: What is being done.
+        now: Aware moment of the pass.
+
+    """
+    in_sync = _in_sync(observed)
+    health = observed.health
+    is_ready = plan.phase is Phase.READY
+    facts: dict[Type, Fact] = {
+        Type.ACCEPTED: (True, "Accepted", "the branch, its Project and its chart are in order"),
+        Type.NAMESPACE_READY: (
+            (False, plan.phase.value, plan.message)
+            if plan.phase in {Phase.QUEUED, Phase.PREPARING}
+            else (True, "InPlace", "namespace, limits, quota, policies and access are in place")
+        ),
+        Type.DEPLOYED: (
+            (True, "InSync", f"release {desired.identity.name} has the wanted chart and values")
+            if in_sync
+            else (False, plan.phase.value, plan.message)
+        ),
+        Type.HEALTHY: (
+            (None, plan.phase.value, "nothing is deployed yet")
+            if health is None or not in_sync
+            else (is_ready, health.condition.value, "; ".join(health.messages) or "all workloads are available")
+        ),
+        Type.READY: (is_ready, plan.phase.value, plan.message),
+    }
+    was_ready = environment.status.condition(Type.READY)
+    newly_ready = is_ready and (was_ready is None or was_ready.status != "True")
+    activity = max(environment.created_at, environment.status.ready_at or environment.created_at)
+    return EnvironmentStatus(
+        observed_generation=environment.generation,
+        observed_revision=desired.revision if in_sync else environment.status.observed_revision,
+        namespace=desired.identity.namespace,
+        slug=environment.name,
+        url=desired.url,
+        size=desired.size_name,
+        expires_at=expiry(desired.lifetime, last_activity=activity),
+        ready_at=now if newly_ready else environment.status.ready_at,
+        release=_release(desired, observed) or environment.status.release,
+        conditions=_conditions(environment, facts, now),
+    )
+
+
+def report_fault(environment: Environment, error: EnvprovError, now: datetime, *, deploying: bool) -> EnvironmentStatus:
+    """
+    Status of an environment whose pass ended in an error.
+
+    Args:
+        environment: The record, with its last status, which stays but for the conditions.
+        error: What went wrong.
+        now: Aware moment of the pass.
+        deploying: Whether it went wrong while Helm was at work, rather than before.
+
+    """
+    is_terminal = isinstance(error, TerminalError)
+    phase = Phase.STALLED if is_terminal else Phase.RETRYING
+    message = str(error)
+    facts: dict[Type, Fact] = {Type.READY: (False, phase.value, message)}
+    if deploying:
+        facts[Type.DEPLOYED] = (False, error.reason, message)
+    elif is_terminal:
+        facts[Type.ACCEPTED] = (False, error.reason, message)
+    return environment.status.model_copy(
+        update={"observed_generation": environment.generation, "conditions": _conditions(environment, facts, now)}
+    )
+
+
+def report_teardown(environment: Environment, descent: Descent, now: datetime) -> EnvironmentStatus:
+    """
+    Status of an environment on its way down. The step never goes back.
+
+    Args:
+        environment: The record, with its last status.
+        descent: What is being done.
+        now: Aware moment of the pass.
+
+    """
+    before = environment.status.teardown
+    started = before.started_at if before else now
+    step = max(descent.step, before.step, key=_STEPS.index) if before else descent.step
+    stuck = bool(descent.waiting_for) and now - started > SLOW_AFTER
+    waiting = ", ".join(descent.waiting_for)
+    facts: dict[Type, Fact] = {
+        Type.READY: (False, Phase.TEARING_DOWN.value, descent.message),
+        Type.TEARDOWN_BLOCKED: (
+            (True, "StillThere", f"{descent.message}: {waiting}. Nothing is forced; see what holds them")
+            if stuck
+            else (False, "InProgress", descent.message)
+        ),
+    }
+    return environment.status.model_copy(
+        update={
+            "teardown": TeardownStatus(step=step, started_at=started, waiting_for=descent.waiting_for),
+            "conditions": _conditions(environment, facts, now),
+        }
+    )
+
+
+def next_expiry_check(status: EnvironmentStatus, now: datetime) -> timedelta | None:
+    """Time until the environment ends by itself, never negative; None if it does not."""
+    return max(status.expires_at - now, timedelta(0)) if status.expires_at else None
+
+
+def _in_sync(observed: Observed) -> bool:
+    release = observed.release
+    if release is None or observed.digest is None:
+        return False
+    return release.state is ReleaseState.DEPLOYED and release.digest == observed.digest
+
+
+def _release(desired: Desired, observed: Observed) -> ReleaseStatus | None:
+    release = observed.release
+    if release is None or release.state is ReleaseState.ABSENT:
+        return None
+    return ReleaseStatus(
+        name=desired.identity.name,
+        revision=release.revision,
+        chart=str(desired.chart),
+        status=release.state.value,
+    )
+
+
+def _conditions(environment: Environment, facts: Mapping[Type, Fact], now: datetime) -> tuple[Condition, ...]:
+    """All conditions: the new facts over the old ones; the time of transition moves only with the status."""
+    before = {condition.type: condition for condition in environment.status.conditions}
+    merged = dict(before)
+    for kind, (holds, reason, message) in facts.items():
+        status = {True: "True", False: "False", None: "Unknown"}[holds]
+        old = before.get(kind)
+        since = old.last_transition_time if old is not None and old.status == status else now
+        merged[kind] = Condition.model_validate(
+            {
+                "type": kind.value,
+                "status": status,
+                "reason": reason,
+                "message": message[:_MESSAGE_LIMIT],
+                "observedGeneration": environment.generation,
+                "lastTransitionTime": since.replace(microsecond=0),
+            }
+        )
+    return tuple(merged[kind] for kind in Type if kind in merged)
