@@ -1,0 +1,487 @@
+"""
+The verbs of the API server, on plain JSON: the only thing in envprov that talks to Kubernetes.
+
+Nothing here waits for anything, retries or holds back: queues do that, and the server's own priority and fairness.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Self
+
+from envprov.domain.errors import Expired, Unavailable
+from envprov.kube.connection import Connection, find_access
+from envprov.kube.errors import from_status
+from envprov.kube.resources import PODS, SELF_SUBJECT_ACCESS_REVIEWS, Resource, lookup
+from envprov.kube.transport import JSON, Limits, Request, Transport
+
+__all__ = ["Connection", "KubeClient", "Listing", "Object", "WatchEvent"]
+
+APPLY_PATCH = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+PAGE_SIZE = 500
+TIMEOUT = timedelta(seconds=10)
+RESPONSE_LIMIT_BYTES = 64 << 20
+LOG_LIMIT_BYTES = 1 << 20
+
+Object = dict[str, Any]
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """
+    A whole collection at one moment.
+
+    Attributes:
+        items: Its objects; each says its ``apiVersion`` and ``kind``, as watched objects do.
+        resource_version: The moment, for a watch to begin at.
+
+    """
+
+    items: tuple[Object, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """
+    One line of a watch.
+
+    Attributes:
+        type: ``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``.
+        object: The object as it now is, or last was; of a bookmark only ``metadata.resourceVersion`` counts.
+
+    """
+
+    type: str
+    object: Object
+
+
+class KubeClient:
+    """
+    One API server. Made by ``connect``; may be shared by all tasks of one event loop.
+
+    All verbs raise what ``kube.errors`` translates: Conflict, Throttled, Unavailable, Expired, Forbidden, Invalid.
+
+    Args:
+        transport: Sends the requests.
+        namespace: What the kubeconfig's context or the pod calls its own namespace.
+
+    """
+
+    def __init__(self, transport: Transport, namespace: str) -> None:
+        self._transport = transport
+        self.namespace = namespace
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        connection: Connection,
+        *,
+        timeout: timedelta = TIMEOUT,  # noqa: ASYNC109 - the limit of each request to come, not of this call
+        response_limit_bytes: int = RESPONSE_LIMIT_BYTES,
+    ) -> AsyncIterator[Self]:
+        """
+        Open a client, and close it afterwards. Nothing is asked of the server yet.
+
+        Args:
+            connection: Which cluster.
+            timeout: For each request, from the wait for a connection to the last byte.
+            response_limit_bytes: For each answer, unpacked, and each page of a list.
+
+        Raises:
+            ConfigError: What is wrong with the kubeconfig, or where one was looked for.
+
+        """
+        access = await find_access(connection)
+        transport = Transport(access, Limits(timeout.total_seconds(), response_limit_bytes))
+        try:
+            yield cls(transport, access.namespace)
+        finally:
+            await transport.close()
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return self._transport.server
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+        """
+        Read one object, as the last write left it.
+
+        Args:
+            resource: Its kind.
+            name: Its name.
+            namespace: None for a kind outside namespaces.
+
+        Returns:
+            The object, or None if it is not there. A kind that is not served is an error, not None.
+
+        """
+        doing = _doing("get", resource, name, namespace)
+        found: Object | None = await self._transport.send(
+            Request(doing, "GET", resource.path(namespace, name), absent_ok=True)
+        )
+        return found
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+    ) -> Listing:
+        """
+        Read a whole collection, as the last write left it, in pages.
+
+        Args:
+            resource: Its kind.
+            namespace: None for all namespaces.
+            label_selector: In the API's syntax.
+            field_selector: In the API's syntax.
+            metadata_only: Whether items have no more than ``metadata``.
+
+        Returns:
+            Everything there was at one moment; never a part of it.
+
+        Raises:
+            Expired: Reading took so long, twice, that the server forgot that moment.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+
+        """
+        query = {"limit": str(PAGE_SIZE), **_selectors(label_selector, field_selector)}
+        accept = METADATA_LIST if metadata_only else JSON
+        request = Request(
+            _doing("list", resource, None, namespace), "GET", resource.path(namespace), query, accept=accept
+        )
+        try:
+            return await self._pages(resource, request)
+        except Expired:
+            return await self._pages(resource, request)
+
+    async def apply(self, manifest: Mapping[str, Any], *, manager: str, force: bool = True) -> Object:
+        """
+        Make an object say what a manifest says: server-side apply.
+
+        Args:
+            manifest: Only the fields that the manager has an opinion on; names kind and object.
+            manager: Field manager. Fields that it applied before and now leaves out are removed.
+            force: Whether to take fields that another manager owns.
+
+        Returns:
+            The object as it now is.
+
+        Raises:
+            Conflict: Another manager owns a field and *force* is false; or the namespace has gone.
+
+        Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+
+        """
+        return await self._apply(manifest, None, {"fieldManager": manager, "force": str(force).lower()})
+
+    async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
+        """
+        Make the status of an object say what a manifest says.
+
+        Args:
+            manifest: Names kind and object, and holds ``status``.
+            manager: Field manager; takes fields that another one owns.
+
+        Returns:
+            The object as it now is.
+
+        Raises:
+            Conflict: The object is gone, or ``metadata.uid`` or ``metadata.resourceVersion`` is given and differs.
+
+        """
+        return await self._apply(manifest, "status", {"fieldManager": manager, "force": "true"})
+
+    async def create(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
+        """
+        Create an object that must not be there yet.
+
+        Args:
+            manifest: Whole; names kind and object, or has ``metadata.generateName``.
+            manager: Field manager.
+
+        Returns:
+            The object as it now is.
+
+        Raises:
+            Conflict: The name exists or is being deleted, or the namespace is.
+
+        """
+        resource, name, namespace = _identify(manifest)
+        doing = _doing("create", resource, name, namespace)
+        created: Object = await self._transport.send(
+            Request(doing, "POST", resource.path(namespace), {"fieldManager": manager}, manifest)
+        )
+        return created
+
+    async def merge_patch(  # noqa: PLR0913 - the address of an object is three of them
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None,
+        body: Mapping[str, Any],
+        *,
+        manager: str,
+        subresource: str | None = None,
+    ) -> Object:
+        """
+        Change some fields of an object, or take them away.
+
+        Args:
+            resource: Its kind.
+            name: Its name.
+            namespace: None for a kind outside namespaces.
+            body: JSON merge patch; ``metadata.resourceVersion`` and ``metadata.uid`` in it are preconditions.
+            manager: Field manager.
+            subresource: Such as ``status``.
+
+        Returns:
+            The object as it now is.
+
+        Raises:
+            Conflict: A precondition failed, or the object is gone.
+
+        Source: https://www.rfc-editor.org/rfc/rfc7396
+
+        """
+        doing = _doing("patch", resource, name, namespace, subresource)
+        path = resource.path(namespace, name, subresource)
+        patched: Object = await self._transport.send(
+            Request(doing, "PATCH", path, {"fieldManager": manager}, body, content_type=MERGE_PATCH)
+        )
+        return patched
+
+    async def delete(  # noqa: PLR0913 - the address of an object is three of them
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        uid: str,
+        resource_version: str | None = None,
+        propagation: Propagation = "Background",
+        grace_period: int | None = None,
+    ) -> bool:
+        """
+        Ask for the deletion of exactly this object, never of whatever has its name.
+
+        Args:
+            resource: Its kind.
+            name: Its name.
+            namespace: None for a kind outside namespaces.
+            uid: Precondition.
+            resource_version: Precondition: nobody has changed it since.
+            propagation: What happens to what it owns.
+            grace_period: Seconds; None is the kind's own.
+
+        Returns:
+            False if there is no object of that name. True says that the deletion has begun, not that it is over.
+
+        Raises:
+            Conflict: Another object has the name now, or the object has changed.
+            ValueError: No UID is given.
+
+        """
+        if not uid:
+            raise ValueError(f"{_doing('delete', resource, name, namespace)}: never without a UID")
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": preconditions,
+            "propagationPolicy": propagation,
+        }
+        if grace_period is not None:
+            body["gracePeriodSeconds"] = grace_period
+        doing = _doing("delete", resource, name, namespace)
+        path = resource.path(namespace, name)
+        return await self._transport.send(Request(doing, "DELETE", path, body=body, absent_ok=True)) is not None
+
+    async def watch(  # noqa: PLR0913 - the selection is the API's own
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+        on_open: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """
+        Follow what happens to a collection after a moment.
+
+        To be closed (``contextlib.aclosing``) by whoever leaves it early: it holds a connection.
+
+        Args:
+            resource: Its kind.
+            namespace: None for all namespaces.
+            resource_version: The moment, from a Listing or the last event.
+            timeout_seconds: When the server ends the watch.
+            label_selector: In the API's syntax.
+            field_selector: In the API's syntax.
+            metadata_only: Whether objects have no more than ``metadata``.
+            on_open: Called once the server has accepted the watch; the first event may be long in coming.
+
+        Yields:
+            Events in order, bookmarks among them; ends quietly when the server ends it.
+
+        Raises:
+            Expired: The server has forgotten that moment: list again.
+            Unavailable: The connection broke: go on from the last event.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+            **_selectors(label_selector, field_selector),
+        }
+        doing = _doing("watch", resource, None, namespace)
+        accept = METADATA if metadata_only else JSON
+        request = Request(doing, "GET", resource.path(namespace), query, accept=accept)
+        async with self._transport.stream(request, timeout_seconds) as lines:
+            if on_open is not None:
+                on_open()
+            async for line in lines:
+                yield _event(doing, line)
+
+    async def get_raw(self, path: str) -> Any:  # noqa: ANN401 - whatever the path serves
+        """
+        Read any path.
+
+        Args:
+            path: Absolute, quoted, such as ``/version`` or ``/readyz``.
+
+        Returns:
+            Parsed JSON, or text.
+
+        """
+        return await self._transport.send(Request(f"get {path}", "GET", path))
+
+    async def pod_log(self, name: str, namespace: str, *, tail_lines: int, container: str | None = None) -> str:
+        """
+        Read the end of a container's log.
+
+        Args:
+            name: The pod.
+            namespace: Its namespace.
+            tail_lines: How many lines at most; never more than 1 MiB.
+            container: None is the only one there is.
+
+        Raises:
+            Invalid: The container has not started, or must be named.
+            Conflict: The pod is gone.
+
+        """
+        query = {"tailLines": str(tail_lines), "limitBytes": str(LOG_LIMIT_BYTES)}
+        if container is not None:
+            query["container"] = container
+        doing = _doing("read", PODS, name, namespace, "log")
+        return str(
+            await self._transport.send(Request(doing, "GET", PODS.path(namespace, name, "log"), query, accept="*/*"))
+        )
+
+    async def can_i(  # noqa: PLR0913 - the attributes of a review
+        self,
+        verb: str,
+        group: str,
+        resource: str,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> bool:
+        """
+        Ask whether we may do something.
+
+        Args:
+            verb: As in RBAC.
+            group: API group; the core group is the empty string.
+            resource: Plural, as in RBAC.
+            namespace: None for all namespaces, or for none.
+            name: None for every name.
+            subresource: Such as ``status``.
+
+        """
+        asked = {"verb": verb, "group": group, "resource": resource}
+        asked |= {"namespace": namespace or "", "name": name or "", "subresource": subresource or ""}
+        review = SELF_SUBJECT_ACCESS_REVIEWS
+        body = {"apiVersion": review.api_version, "kind": review.kind, "spec": {"resourceAttributes": asked}}
+        answer = await self._transport.send(Request(f"ask whether we may {verb}", "POST", review.path(), body=body))
+        return bool(answer["status"]["allowed"])
+
+    async def _apply(self, manifest: Mapping[str, Any], subresource: str | None, query: Mapping[str, str]) -> Object:
+        resource, name, namespace = _identify(manifest)
+        if not name:
+            raise ValueError(f"apply {resource.kind}: the manifest names no object")
+        doing = _doing("apply", resource, name, namespace, subresource)
+        path = resource.path(namespace, name, subresource)
+        applied: Object = await self._transport.send(
+            Request(doing, "PATCH", path, query, manifest, content_type=APPLY_PATCH)
+        )
+        return applied
+
+    async def _pages(self, resource: Resource, request: Request) -> Listing:
+        items: list[Object] = []
+        query = dict(request.query)
+        whole = request.accept == JSON
+        while True:
+            page = await self._transport.send(
+                Request(request.doing, request.method, request.path, query, accept=request.accept)
+            )
+            for item in page.get("items") or ():
+                if whole:
+                    item |= {"apiVersion": resource.api_version, "kind": resource.kind}
+                items.append(item)
+            if not (token := page["metadata"].get("continue")):
+                return Listing(tuple(items), page["metadata"]["resourceVersion"])
+            query["continue"] = token
+
+
+def _event(doing: str, line: bytes) -> WatchEvent:
+    try:
+        event = json.loads(line)
+        kind, found = event["type"], event["object"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Unavailable(f"{doing}: an event cannot be understood") from error
+    if kind == "ERROR":
+        raise from_status(doing, int(found.get("code") or 0), found)
+    return WatchEvent(kind, found)
+
+
+def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
+    given = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {name: value for name, value in given.items() if value}
+
+
+def _identify(manifest: Mapping[str, Any]) -> tuple[Resource, str | None, str | None]:
+    metadata = manifest["metadata"]
+    return lookup(manifest["apiVersion"], manifest["kind"]), metadata.get("name"), metadata.get("namespace")
+
+
+def _doing(
+    verb: str, resource: Resource, name: str | None, namespace: str | None, subresource: str | None = None
+) -> str:
+    where = "/".join(part for part in (namespace, name, subresource) if part)
+    return f"{verb} {resource.kind} {where}" if where else f"{verb} {resource.kind}"

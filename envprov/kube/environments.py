@@ -1,0 +1,268 @@
+"""The Environments of one control namespace: the one writer of the record, for all who have a say in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from envprov.domain.deliveries import BranchEvent, Ignore, Recorded, Unwanted, Wanted
+from envprov.domain.environment import API_VERSION, FINALIZER, Environment, EnvironmentStatus
+from envprov.domain.errors import Conflict
+from envprov.domain.project import Project
+from envprov.kube.client import KubeClient
+from envprov.kube.record import CONTROLLER, OPTIONS, owed_by
+from envprov.kube.recorder import Recorder
+from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS
+from envprov.kube.tombstones import SELECTOR, Tombstone, readable_tombstone, tombstone_name
+
+Manifest = dict[str, Any]
+
+OPTION_FIELDS = ("size", "values", "lifetime", "pinned", "asleep")
+
+
+class Environments:
+    """
+    The Environments of one control namespace.
+
+    Args:
+        client: Speaks to the API server.
+        control_namespace: Where the records are.
+        now: Clock, for tombstones.
+
+    """
+
+    def __init__(
+        self, client: KubeClient, control_namespace: str, *, now: Callable[[], datetime] | None = None
+    ) -> None:
+        self._client = client
+        self._namespace = control_namespace
+        self._recorder = Recorder(client, control_namespace, now)
+
+    async def record(self, project: Project, event: BranchEvent) -> Recorded:
+        """
+        Record a delivery.
+
+        Args:
+            project: The Project that it is for; makes a record only of a branch that the Project wants.
+            event: The delivery.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            NameTaken: The record of that name is of another branch.
+            Unavailable: The record could not be written, or others wrote it each time we tried.
+
+        """
+        return await self._recorder.record(project.name, event.branch, event, is_wanted=project.wants(event.branch))
+
+    async def up(
+        self, project: str, branch: str, *, revision: str = "", options: Mapping[str, Any] | None = None
+    ) -> Manifest:
+        """
+        Ask for the environment of a branch.
+
+        Args:
+            project: Name of the Project.
+            branch: Branch name in full.
+            revision: Commit that the branch is at; "" leaves a revision that is on record.
+            options: See :meth:`choose`.
+
+        Returns:
+            The Environment as it now is. One with a deletionTimestamp comes back after its teardown.
+
+        Raises:
+            Conflict: Options were given for an Environment that is being torn down.
+            NameTaken: The record of that name is of another branch.
+
+        """
+        recorded = await self._recorder.record(project, branch, Wanted(revision))
+        live = await self.get(recorded.environment)
+        if live is None:
+            raise Conflict(f"Environment {recorded.environment} was deleted while it was being recorded; try again")
+        if not options:
+            return live
+        if "deletionTimestamp" in live["metadata"]:
+            raise Conflict(
+                f"Environment {recorded.environment} is being torn down and will come back; "
+                "give its options once it is there again"
+            )
+        return await self.choose(live, options)
+
+    async def down(self, project: str, branch: str) -> bool:
+        """
+        Ask for the teardown of a branch's environment, and of a successor that it may have.
+
+        Args:
+            project: Name of the Project.
+            branch: Branch name in full.
+
+        Returns:
+            Whether there was something to end.
+
+        """
+        recorded = await self._recorder.record(project, branch, Unwanted())
+        return not isinstance(recorded.decision, Ignore)
+
+    async def choose(self, live: Mapping[str, Any], options: Mapping[str, Any]) -> Manifest:
+        """
+        Set what a person chooses for an environment; what was chosen before stays, unless it is named.
+
+        Args:
+            live: The Environment as it was read.
+            options: Fields of the spec in the API's own form: size, values, lifetime, pinned, asleep. None
+                takes a choice back.
+
+        Returns:
+            The Environment as it now is.
+
+        Raises:
+            Conflict: It is gone.
+            Invalid: A choice does not fit the schema, or the object is another one now.
+
+        """
+        metadata, spec = live["metadata"], live["spec"]
+        chosen = {name: spec[name] for name in OPTION_FIELDS if name in spec} | dict(options)
+        body = self._address(metadata["name"])
+        body["metadata"]["uid"] = metadata["uid"]
+        body["spec"] = {name: value for name, value in chosen.items() if value is not None}
+        return await self._client.apply(body, manager=OPTIONS)
+
+    async def get(self, name: str) -> Manifest | None:
+        """The Environment of that name as the API server has it, or None."""
+        return await self._client.get(ENVIRONMENTS, name, self._namespace)
+
+    async def list(self, project: str | None = None) -> tuple[Manifest, ...]:
+        """All Environments, or those of one Project, in order of project and branch."""
+        found = (await self._client.list(ENVIRONMENTS, self._namespace)).items
+        mine = (item for item in found if project in {None, item["spec"]["project"]})
+        return tuple(sorted(mine, key=lambda item: (item["spec"]["project"], item["spec"]["branch"])))
+
+    async def expire(self, environment: Environment) -> None:
+        """
+        Ask for the teardown of an environment whose lifetime has ended.
+
+        Args:
+            environment: As it was read; nothing happens if it has changed since.
+
+        Raises:
+            Conflict: It has changed since.
+
+        """
+        await self._client.delete(
+            ENVIRONMENTS,
+            environment.name,
+            environment.namespace,
+            uid=environment.uid,
+            resource_version=environment.resource_version,
+        )
+
+    async def hold(self, environment: Environment) -> None:
+        """
+        Put our finalizer on a record that was made without it, by hand.
+
+        Raises:
+            Conflict: It has changed since it was read.
+
+        """
+        body = self._address(environment.name)
+        body["metadata"] |= {
+            "uid": environment.uid,
+            "resourceVersion": environment.resource_version,
+            "finalizers": [FINALIZER],
+        }
+        await self._client.apply(body, manager=CONTROLLER)
+
+    async def report(self, environment: Environment, status: EnvironmentStatus) -> None:
+        """
+        Write the status, if it says something new.
+
+        The API server does not hold the status to a UID. No other object can have the name meanwhile: the record
+        goes only when the controller itself has taken the finalizer off.
+
+        Raises:
+            Conflict: The record is gone.
+
+        """
+        if status == environment.status:
+            return
+        said = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        await self._client.apply_status(self._address(environment.name) | {"status": said}, manager=CONTROLLER)
+
+    async def retire(self, environment: Environment, now: datetime) -> None:
+        """
+        Let a record go whose teardown is finished: first the tombstone, then the finalizer.
+
+        Args:
+            environment: The record; it is read again.
+            now: When it went.
+
+        Raises:
+            Conflict: It has changed in between, for instance its successor: call again.
+
+        """
+        live = await self.get(environment.name)
+        if live is None or live["metadata"]["uid"] != environment.uid or "deletionTimestamp" not in live["metadata"]:
+            return
+        trail, successor = owed_by(live)
+        tombstone = Tombstone(
+            environment=environment.name,
+            project=environment.spec.project,
+            branch=environment.spec.branch,
+            trail=trail,
+            successor=successor,
+            deleted_at=now,
+            namespace=self._namespace,
+        )
+        await self._client.apply(tombstone.manifest(), manager=CONTROLLER)
+        metadata = live["metadata"]
+        left = [name for name in metadata.get("finalizers", ()) if name != FINALIZER]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left or None}}
+        await self._client.merge_patch(ENVIRONMENTS, environment.name, self._namespace, body, manager=CONTROLLER)
+
+    async def revive(self, name: str) -> None:
+        """
+        Make the Environment that a finished teardown owes, if it still does.
+
+        Args:
+            name: Name of the Environment.
+
+        Raises:
+            Conflict: The tombstone has changed in between: call again.
+
+        """
+        tombstone = await self._recorder.tombstone(name)
+        if tombstone is None or tombstone.successor is None:
+            return
+        await self._recorder.pay(tombstone)
+        await self._client.apply(replace(tombstone, successor=None).manifest(), manager=CONTROLLER)
+
+    async def tombstones(self) -> tuple[Tombstone, ...]:
+        """All tombstones that can be read."""
+        found = await self._client.list(CONFIG_MAPS, self._namespace, label_selector=SELECTOR)
+        return tuple(stone for item in found.items if (stone := readable_tombstone(item)) is not None)
+
+    async def forget(self, tombstone: Tombstone) -> None:
+        """
+        Delete a tombstone that is over.
+
+        Raises:
+            Conflict: It has changed since it was read.
+
+        """
+        await self._client.delete(
+            CONFIG_MAPS,
+            tombstone_name(tombstone.environment),
+            tombstone.namespace,
+            uid=tombstone.uid,
+            resource_version=tombstone.resource_version,
+        )
+
+    def _address(self, name: str) -> Manifest:
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "Environment",
+            "metadata": {"name": name, "namespace": self._namespace},
+        }

@@ -1,0 +1,175 @@
+"""The records as the controller needs them: read from caches, written through the API."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from envprov.domain.environment import API_VERSION, Condition, Environment, EnvironmentStatus, Type, faults
+from envprov.domain.errors import EnvprovError, InvalidRecord
+from envprov.domain.project import Project
+from envprov.kube.client import KubeClient
+from envprov.kube.environments import Environments
+from envprov.kube.informer import Informer
+from envprov.kube.record import CONTROLLER
+from envprov.kube.tombstones import tombstone_name
+
+log = structlog.get_logger("envprov.records")
+
+Manifest = Mapping[str, Any]
+
+_EVENT_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class ControllerRecords:
+    """
+    Projects, Environments and tombstones of one control namespace.
+
+    Attributes:
+        client: Speaks to the API server.
+        store: The writer of the record.
+        control_namespace: Where they are.
+        environments: Synced cache of Environments.
+        projects: Synced cache of Projects.
+        tombstones: Synced cache of tombstones.
+
+    """
+
+    client: KubeClient
+    store: Environments
+    control_namespace: str
+    environments: Informer
+    projects: Informer
+    tombstones: Informer
+    _parsed: dict[str, tuple[str, Project]] = field(default_factory=dict, repr=False)
+
+    def environment(self, name: str) -> Manifest | None:
+        """The Environment as last seen, or None."""
+        return self.environments.get(name, self.control_namespace)
+
+    def project(self, name: str) -> Project | None:
+        """The Project as last seen, or None; parsed once for each of its versions."""
+        manifest = self.projects.get(name, self.control_namespace)
+        if manifest is None:
+            return None
+        version = manifest["metadata"]["resourceVersion"]
+        known = self._parsed.get(name)
+        if known is None or known[0] != version:
+            known = (version, parse_project(manifest))
+            self._parsed[name] = known
+        return known[1]
+
+    def pending_successor(self, name: str) -> str | None:
+        """Revision that a finished teardown owes a new Environment of this name, or None."""
+        manifest = self.tombstones.get(tombstone_name(name), self.control_namespace)
+        return None if manifest is None else manifest.get("data", {}).get("successor")
+
+    async def superseded(self, environment: Environment) -> None:
+        """Return when a newer generation, or the deletion, of the Environment has been seen."""
+
+        def is_newer(live: Manifest | None) -> bool:
+            if live is None:
+                return True
+            metadata = live["metadata"]
+            return metadata.get("generation") != environment.generation or "deletionTimestamp" in metadata
+
+        await self.environments.wait_for(environment.name, self.control_namespace, is_newer)
+
+    async def hold(self, environment: Environment) -> None:
+        """Put our finalizer on the Environment."""
+        await self.store.hold(environment)
+
+    async def report(self, environment: Environment, status: EnvironmentStatus) -> None:
+        """Write the status."""
+        await self.store.report(environment, status)
+
+    async def report_poison(self, manifest: Manifest, message: str, now: datetime) -> None:
+        """Say on an Environment that cannot be read why it cannot; nothing if it says so already."""
+        metadata = manifest["metadata"]
+        told = manifest.get("status", {}).get("conditions", ())
+        if any(entry.get("type") == Type.ACCEPTED and entry.get("message") == message for entry in told):
+            return
+        conditions = tuple(
+            Condition(
+                type=kind,
+                status="False",
+                reason=reason,
+                message=message,
+                last_transition_time=now.replace(microsecond=0),
+            )
+            for kind, reason in ((Type.ACCEPTED, InvalidRecord.__name__), (Type.READY, "Stalled"))
+        )
+        status = EnvironmentStatus(conditions=conditions).model_dump(mode="json", by_alias=True, exclude_none=True)
+        address = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+        body = {"apiVersion": API_VERSION, "kind": "Environment", "metadata": address, "status": status}
+        await self.client.apply_status(body, manager=CONTROLLER)
+
+    async def retire(self, environment: Environment, now: datetime) -> None:
+        """Take our finalizer off, after keeping what late deliveries must be judged by."""
+        await self.store.retire(environment, now)
+
+    async def revive(self, name: str) -> None:
+        """Make the Environment that a finished teardown owes."""
+        await self.store.revive(name)
+
+    async def expire(self, environment: Environment) -> None:
+        """Ask for the teardown of an Environment whose lifetime has ended."""
+        await self.store.expire(environment)
+
+    async def tell(self, environment: Environment, reason: str, message: str, *, warning: bool) -> None:
+        """Record an Event; that it cannot be recorded stops nothing."""
+        try:
+            await self.client.apply(
+                _event(environment, reason, message[:_EVENT_LIMIT], warning=warning), manager=CONTROLLER
+            )
+        except EnvprovError as error:
+            log.warning("event not recorded", key=environment.name, reason=reason, error=str(error))
+
+
+def parse_project(manifest: Manifest) -> Project:
+    """
+    Read a Project from the API's own form.
+
+    Args:
+        manifest: The object as the API server sent it.
+
+    Raises:
+        InvalidRecord: A field is wrong; the message names it and what is wrong with it.
+
+    """
+    name = manifest["metadata"]["name"]
+    try:
+        return Project.model_validate({"name": name, "spec": manifest.get("spec", {})})
+    except ValidationError as error:
+        raise InvalidRecord(f"Project {name}: {faults(error)}") from error
+
+
+def _event(environment: Environment, reason: str, message: str, *, warning: bool) -> dict[str, Any]:
+    # The same fact has the same name: told again, it is one Event with a later time.
+    digest = hashlib.sha256(f"{environment.uid}/{reason}/{message}".encode()).hexdigest()[:16]
+    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{environment.name}.{digest}", "namespace": environment.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": "Environment",
+            "name": environment.name,
+            "namespace": environment.namespace,
+            "uid": environment.uid,
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning" if warning else "Normal",
+        "source": {"component": CONTROLLER},
+        "reportingComponent": CONTROLLER,
+        "lastTimestamp": moment,
+    }

@@ -1,0 +1,258 @@
+"""
+Helm: render, deploy, roll back, uninstall. One process for each operation, as the environment's own installer.
+
+Never ``--take-ownership``: an object of somebody else stays theirs, and the deployment says whose it is. With Helm 4
+always ``--force-conflicts``: what the chart declares wins over what a person changed by hand in an object of the
+release, as it always did with Helm 3; without it one ``kubectl scale`` would stop every later push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from envprov.domain.errors import ConfigError, HelmFailed
+from envprov.releases.charts import ChartRef
+from envprov.releases.command import Command, HelmSettings
+from envprov.releases.manifests import parse
+
+OLDEST = (3, 17)
+TOO_NEW = (5, 0)
+_SERVER_SIDE_SINCE = (4, 0)
+_FORCING = ("--server-side=true", "--force-conflicts")
+_DEPLOYING = (
+    "--reset-values",  # or an empty document would mean: the values of the revision before
+    "--disable-openapi-validation",  # the API server validates; fetching its schemas would cost Helm 0.1 to 0.2 s of CPU
+)
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.\d+\S*")
+
+
+@dataclass(frozen=True)
+class ReleaseSpec:
+    """
+    A release as it ought to be.
+
+    Attributes:
+        name: Name of the release, at most 53 characters.
+        namespace: Namespace of the release and of everything in it.
+        chart: The chart.
+        values: One merged document.
+        installer: ServiceAccount of the namespace that everything is done as.
+        labels: Labels of the release's Secrets.
+
+    """
+
+    name: str
+    namespace: str
+    chart: ChartRef
+    values: Mapping[str, Any] = field(repr=False)
+    installer: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Helm:
+    """
+    Helm 4, or 3.17 or later.
+
+    Args:
+        settings: How Helm is run. Nothing is run or made before the first operation.
+
+    """
+
+    def __init__(self, settings: HelmSettings) -> None:
+        self._settings = settings
+        self._version: tuple[int, int] | None = None
+
+    async def version(self) -> str:
+        """
+        Helm's own version, such as ``v4.3.1``.
+
+        Raises:
+            ConfigError: There is no Helm, or it is none.
+
+        """
+        command = self._command("tell its version", self._settings.timeouts.version)
+        try:
+            text = (await command.version()).strip()
+        except HelmFailed as exc:
+            raise ConfigError(f"The Helm binary {self._settings.binary!r} does not tell its version: {exc}") from exc
+        matched = _VERSION.fullmatch(text)
+        if matched is None:
+            raise ConfigError(f"The Helm binary {self._settings.binary!r} tells no version that is one; is it Helm?")
+        self._version = (int(matched[1]), int(matched[2]))
+        return text
+
+    async def check_version(self) -> None:
+        """
+        Make sure that Helm can do what is asked of it.
+
+        Raises:
+            ConfigError: There is no Helm, or it is too old or too new; says what to do.
+
+        """
+        text = await self.version()
+        if self._version is None or not OLDEST <= self._version < TOO_NEW:
+            raise ConfigError(
+                f"The Helm binary {self._settings.binary!r} is {text}; envprov needs Helm 4, or 3.17 or later: install "
+                "one and name it in the setting helm.binary"
+            )
+
+    async def render(self, release: ReleaseSpec) -> tuple[dict[str, Any], ...]:
+        """
+        The objects that a release would have, hooks and CRDs included; the cluster is not asked.
+
+        Args:
+            release: The release.
+
+        Returns:
+            Objects in the order of their installation, CRDs first.
+
+        Raises:
+            RenderFailed: The chart does not render, or the values do not fit its schema.
+            ChartNotFound: There is no such chart.
+            Unavailable: The chart's registry does not answer.
+
+        """
+        command = self._command(
+            f"render release {release.name}", self._settings.timeouts.template, *_transport(release.chart)
+        )
+        # What this returns would parse lazily, in pure Python and not as Kubernetes does: it is left alone.
+        await command.template(
+            release.name,
+            release.chart.reference,
+            dict(release.values),
+            include_crds=True,
+            namespace=release.namespace,
+            repo=release.chart.repository,
+            version=release.chart.version,
+        )
+        return await asyncio.to_thread(parse, command.stdout)
+
+    async def deploy(self, release: ReleaseSpec) -> int:
+        """
+        Install or upgrade a release, hooks included, without waiting for its workloads.
+
+        Args:
+            release: The release.
+
+        Returns:
+            Number of the new revision.
+
+        Raises:
+            Forbidden: The installer, a policy or the quota does not allow an object.
+            Invalid: The API server refuses an object as it is.
+            NotOwned: An object exists and belongs to somebody else.
+            RenderFailed: The chart does not render.
+            ChartNotFound: There is no such chart.
+            Conflict: Another operation is in progress, or the release is in a state that needs recovery.
+            Unavailable: The API server or the chart's registry does not answer.
+            HelmFailed: A hook failed, or anything else.
+            HelmTimeout: It took too long.
+
+        """
+        limit = max(self._settings.timeouts.install, self._settings.timeouts.upgrade)
+        labels = ",".join(f"{name}={value}" for name, value in sorted(release.labels.items()))
+        command = self._command(
+            f"deploy release {release.name}",
+            limit,
+            *_identity(service_account_user(release.namespace, release.installer)),
+            *(("--labels", labels) if labels else ()),
+            *await self._forcing(),
+            *_transport(release.chart),
+            *_DEPLOYING,
+        )
+        await command.install_or_upgrade(
+            release.name,
+            release.chart.reference,
+            dict(release.values),
+            create_namespace=False,
+            namespace=release.namespace,
+            repo=release.chart.repository,
+            version=release.chart.version,
+        )
+        return _revision(command.stdout)
+
+    async def rollback(self, name: str, namespace: str, revision: int, as_user: str) -> None:
+        """
+        Bring an earlier revision back, as a new one: the way out of ``pending-upgrade`` and ``pending-rollback``.
+
+        It only unlocks the release for the next deployment, which runs its hooks; here a hook that hangs would leave the
+        release pending once more.
+
+        Args:
+            name: Name of the release.
+            namespace: Its namespace.
+            revision: A revision that was deployed once.
+            as_user: User that it is done as.
+
+        Raises:
+            Conflict: There is no such release or revision.
+            EnvprovError: As for ``deploy``.
+
+        """
+        command = self._command(
+            f"roll back release {name}",
+            self._settings.timeouts.rollback,
+            *_identity(as_user),
+            *await self._forcing(),
+        )
+        await command.rollback(name, revision, namespace=namespace, no_hooks=True)
+
+    async def uninstall(self, name: str, namespace: str, as_user: str, *, no_hooks: bool = False) -> None:
+        """
+        Delete a release, its objects and its history; that it is gone already is fine.
+
+        Args:
+            name: Name of the release.
+            namespace: Its namespace.
+            as_user: User that it is done as.
+            no_hooks: Whether hooks that run before and after the deletion are left out.
+
+        Raises:
+            HelmFailed: An object could not be deleted; Helm does not always say why. It can be run again.
+            EnvprovError: As for ``deploy``.
+
+        """
+        command = self._command(
+            f"uninstall release {name}",
+            self._settings.timeouts.uninstall,
+            *_identity(as_user),
+            "--ignore-not-found",
+        )
+        await command.uninstall(name, namespace=namespace, no_hooks=no_hooks)
+
+    def _command(self, what: str, limit: timedelta, *flags: str) -> Command:
+        return Command(self._settings, limit, what, flags)
+
+    async def _forcing(self) -> tuple[str, ...]:
+        if self._version is None:
+            await self.version()
+        return _FORCING if (self._version or OLDEST) >= _SERVER_SIDE_SINCE else ()
+
+
+def service_account_user(namespace: str, name: str) -> str:
+    """
+    The user that a ServiceAccount is, for impersonation.
+
+    The API server adds the groups that go with it.
+    """
+    return f"system:serviceaccount:{namespace}:{name}"
+
+
+def _identity(user: str) -> tuple[str, str]:
+    return ("--kube-as-user", user)
+
+
+def _transport(chart: ChartRef) -> tuple[str, ...]:
+    return ("--plain-http",) if chart.plain_http else ()
+
+
+def _revision(output: bytes) -> int:
+    """Number of the revision that Helm tells of; an OCI registry's chatter may stand before it."""
+    release = json.loads(output[output.index(b"{") :])
+    return int(release["version"])
