@@ -1,0 +1,315 @@
+"""The one gatherer of what is observed, and the one `match` from an action to a call; joins Kubernetes and Helm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envprov.domain import objects
+from envprov.domain.actions import (
+    Action,
+    ApplyObject,
+    DeleteNamespace,
+    DeleteObject,
+    DeployRelease,
+    QuietObject,
+    RollBackRelease,
+    UninstallRelease,
+)
+from envprov.domain.desired import INSTALLER, Desired, Identity
+from envprov.domain.drift import drifted
+from envprov.domain.environment import BRANCH
+from envprov.domain.errors import Invalid, TerminalError
+from envprov.domain.health import Condition, Health, Workloads, health
+from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Observed, Remains
+from envprov.domain.project import GitChart, LocalChart, OciChart, RepositoryChart
+from envprov.domain.release import DIGEST, REVISION, Release, ReleaseState, release_of
+from envprov.kube import resources
+from envprov.kube.client import KubeClient
+from envprov.kube.informer import Informer
+from envprov.kube.resources import Resource
+from envprov.releases import charts, values
+from envprov.releases.charts import Charts
+from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
+from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
+
+Manifest = Mapping[str, Any]
+
+MANAGER = "envprov-controller"
+
+OURS = f"{objects.MANAGED_BY}={objects.MANAGER}"
+HELM_SECRETS = "owner=helm"
+
+
+@dataclass(frozen=True)
+class LiveCluster:
+    """
+    The cluster for the controller.
+
+    Attributes:
+        client: Speaks to the API server.
+        caches: One synced informer for each watched kind, with an index of the namespace.
+        helm: Speaks to Helm.
+        charts: Finds charts.
+
+    """
+
+    client: KubeClient
+    caches: Mapping[Resource, Informer]
+    helm: Helm
+    charts: Charts
+
+    async def observe(self, desired: Desired, fresh: Mapping[Key, Manifest]) -> Observed:
+        """See ``envprov.controller.ports.Cluster.observe``."""
+        identity = desired.identity
+        namespace = _newest(
+            self.caches[resources.NAMESPACES].get(identity.namespace), fresh.get(_namespace_key(identity))
+        )
+        if namespace is None or not _bears_our_label(namespace):
+            # A namespace that lost its label has left the cache; only the API server knows.
+            namespace = await self.client.get(resources.NAMESPACES, identity.namespace)
+        seen = _seen(identity, namespace)
+        if seen.state is not NamespaceState.OURS:
+            return Observed(seen)
+        live = self._cached_objects(identity, fresh)
+        if ("RoleBinding", "envprov-controller") not in live:
+            return Observed(seen, live)
+        is_new = ("LimitRange", objects.QUOTA) not in live
+        secrets, originals, ghosts = await asyncio.gather(
+            self.client.list(resources.SECRETS, identity.namespace, label_selector=OURS),
+            self._originals(desired),
+            self._ghosts(identity, seen) if is_new else _nothing(),
+        )
+        live |= {("Secret", item["metadata"]["name"]): item for item in secrets.items}
+        release, (digest, chart_fault) = await asyncio.gather(self._release(identity), self._digest(desired))
+        return Observed(
+            namespace=seen,
+            objects=live,
+            originals=originals,
+            ghosts=ghosts,
+            release=release,
+            digest=digest,
+            chart_fault=chart_fault,
+            health=await self._health(desired, release, digest),
+        )
+
+    async def remains(self, identity: Identity) -> Remains:
+        """See ``envprov.controller.ports.Cluster.remains``."""
+        seen = _seen(identity, await self.client.get(resources.NAMESPACES, identity.namespace))
+        if seen.state in {NamespaceState.MISSING, NamespaceState.FOREIGN}:
+            return Remains(seen)
+        if seen.state is NamespaceState.TERMINATING:
+            pods = await self.client.list(resources.PODS, identity.namespace)
+            return Remains(seen, workloads=Workloads(pods=tuple(pods.items)))
+        live = await self._live(identity.namespace, (resources.ROLE_BINDINGS, resources.SERVICE_ACCOUNTS))
+        tools = {(resource.kind, item["metadata"]["name"]): item for resource, items in live.items() for item in items}
+        if ("RoleBinding", "envprov-controller") not in tools:
+            return Remains(seen, tools)
+        kinds = (
+            *WORKLOAD_KINDS,
+            resources.REPLICA_SETS,
+            resources.REPLICATION_CONTROLLERS,
+            resources.CRON_JOBS,
+            resources.SERVICES,
+        )
+        found = await self._live(identity.namespace, kinds)
+        return Remains(
+            namespace=seen,
+            objects=tools,
+            workloads=_workloads(found),
+            replica_sets=found[resources.REPLICA_SETS],
+            replication_controllers=found[resources.REPLICATION_CONTROLLERS],
+            cron_jobs=found[resources.CRON_JOBS],
+            balancers=tuple(item for item in found[resources.SERVICES] if item["spec"].get("type") == "LoadBalancer"),
+            release=await self._release(identity),
+        )
+
+    async def apply(self, action: Action) -> Manifest | None:
+        """See ``envprov.controller.ports.Cluster.apply``."""
+        match action:
+            case ApplyObject(manifest=manifest):
+                return await self._apply_object(manifest)
+            case DeleteObject(api_version=version, kind=kind, namespace=namespace, name=name, uid=uid):
+                await self.client.delete(resources.lookup(version, kind), name, namespace, uid=uid)
+            case QuietObject():
+                await self._quiet(action)
+            case DeployRelease(desired=desired, digest=digest):
+                await self.helm.deploy(await self._spec(desired, digest))
+            case RollBackRelease(identity=identity, to=revision):
+                await self.helm.rollback(identity.name, identity.namespace, revision, _installer(identity))
+            case UninstallRelease(identity=identity):
+                await self.helm.uninstall(identity.name, identity.namespace, _installer(identity))
+            case DeleteNamespace(name=name, uid=uid, resource_version=version):
+                await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
+        return None
+
+    async def _apply_object(self, manifest: Manifest) -> Manifest:
+        live = await self.client.apply(manifest, manager=MANAGER)
+        if drifted(manifest, live):
+            # Repeating it would never end: an admission webhook or another owner of a field has the last word.
+            name = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise Invalid(
+                f"{name} in {manifest['metadata'].get('namespace', 'the cluster')} was changed while it was "
+                "applied; look for an admission policy that rewrites it"
+            )
+        return live
+
+    async def _quiet(self, action: QuietObject) -> None:
+        spec = {"suspend": True} if action.kind == "CronJob" else {"replicas": 0}
+        body = {"metadata": {"uid": action.uid}, "spec": spec}
+        resource = resources.lookup(action.api_version, action.kind)
+        await self.client.merge_patch(resource, action.name, action.namespace, body, manager=MANAGER)
+
+    def _cached_objects(self, identity: Identity, fresh: Mapping[Key, Manifest]) -> dict[Key, Manifest]:
+        cached = {
+            (resource.kind, item["metadata"]["name"]): item
+            for resource in BASE_KINDS
+            for item in self.caches[resource].by_index(BY_NAMESPACE, identity.namespace)
+        }
+        for key, written in fresh.items():
+            if key[0] in objects.API_VERSIONS:
+                cached[key] = _newest(cached.get(key), written) or written
+        return cached
+
+    async def _originals(self, desired: Desired) -> dict[Key, Manifest]:
+        found = await asyncio.gather(
+            *(self.client.get(resources.SECRETS, source.name, source.namespace) for source in desired.secrets)
+        )
+        return {
+            (source.namespace, source.name): original
+            for source, original in zip(desired.secrets, found, strict=True)
+            if original is not None
+        }
+
+    async def _ghosts(self, identity: Identity, seen: NamespaceSeen) -> tuple[str, ...]:
+        """Objects older than their namespace: what a force-finalised one leaves behind comes back with its old UID."""
+        kinds = (resources.SERVICE_ACCOUNTS, resources.SECRETS, resources.ROLE_BINDINGS)
+        listings = await asyncio.gather(
+            *(self.client.list(kind, identity.namespace, metadata_only=True) for kind in kinds)
+        )
+        born = seen.manifest["metadata"]["creationTimestamp"]
+        return tuple(
+            f"{kind.kind} {item['metadata']['name']} (uid {item['metadata']['uid']})"
+            for kind, listing in zip(kinds, listings, strict=True)
+            for item in listing.items
+            if item["metadata"]["creationTimestamp"] < born
+        )
+
+    async def _release(self, identity: Identity) -> Release:
+        found = await self.client.list(
+            resources.SECRETS, identity.namespace, label_selector=HELM_SECRETS, metadata_only=True
+        )
+        return release_of(identity.name, (item["metadata"] for item in found.items))
+
+    async def _digest(self, desired: Desired) -> tuple[str | None, TerminalError | None]:
+        try:
+            chart = await self.charts.resolve(_chart_of(desired))
+        except TerminalError as error:
+            return None, error
+        return values.digest(chart.digest, values.merge(*desired.values)), None
+
+    async def _spec(self, desired: Desired, digest: str) -> ReleaseSpec:
+        chart = await self.charts.resolve(_chart_of(desired))
+        return ReleaseSpec(
+            name=desired.identity.name,
+            namespace=desired.identity.namespace,
+            chart=chart,
+            values=values.merge(*desired.values),
+            installer=INSTALLER,
+            labels={DIGEST: digest, **({REVISION: desired.revision} if desired.revision else {})},
+        )
+
+    async def _health(self, desired: Desired, release: Release, digest: str | None) -> Health | None:
+        if release.state is not ReleaseState.DEPLOYED or release.digest != digest:
+            return None
+        namespace = desired.identity.namespace
+        workloads = _workloads(
+            {kind: tuple(self.caches[kind].by_index(BY_NAMESPACE, namespace)) for kind in WORKLOAD_KINDS}
+        )
+        told = health(workloads, desired.sizes)
+        if told.condition is Condition.HEALTHY:
+            # The cache may not show yet what Helm has just made, so good news is confirmed by the API server.
+            workloads = _workloads(await self._live(namespace, WORKLOAD_KINDS))
+            told = health(workloads, desired.sizes)
+        if told.condition is Condition.PROGRESSING:
+            refusals = await self._refusals(namespace, workloads)
+            return health(replace(workloads, refusals=refusals), desired.sizes)
+        return told
+
+    async def _refusals(self, namespace: str, workloads: Workloads) -> tuple[str, ...]:
+        """Why StatefulSets, DaemonSets and Jobs have no pods; Deployments say it themselves."""
+        present = {
+            item["metadata"]["uid"]
+            for items in (workloads.stateful_sets, workloads.daemon_sets, workloads.jobs)
+            for item in items
+        }
+        if not present:
+            return ()
+        events = await self.client.list(resources.EVENTS, namespace, field_selector="reason=FailedCreate")
+        about = (event for event in events.items if event.get("involvedObject", {}).get("uid") in present)
+        return tuple(sorted({str(event.get("message", "")) for event in about}))
+
+    async def _live(self, namespace: str, kinds: Iterable[Resource]) -> dict[Resource, tuple[Manifest, ...]]:
+        wanted = tuple(kinds)
+        listings = await asyncio.gather(*(self.client.list(kind, namespace) for kind in wanted))
+        return {kind: tuple(listing.items) for kind, listing in zip(wanted, listings, strict=True)}
+
+
+async def _nothing() -> tuple[str, ...]:
+    return ()
+
+
+def _namespace_key(identity: Identity) -> Key:
+    return "Namespace", identity.namespace
+
+
+def _bears_our_label(namespace: Manifest) -> bool:
+    return bool(namespace["metadata"].get("labels", {}).get(objects.MANAGED_BY) == objects.MANAGER)
+
+
+def _newest(one: Manifest | None, other: Manifest | None) -> Manifest | None:
+    if one is None or other is None:
+        return one or other
+    versions = (int(item["metadata"]["resourceVersion"]) for item in (one, other))
+    return one if next(versions) >= next(versions) else other
+
+
+def _seen(identity: Identity, namespace: Manifest | None) -> NamespaceSeen:
+    if namespace is None:
+        return NamespaceSeen(NamespaceState.MISSING)
+    metadata = namespace["metadata"]
+    notes = metadata.get("annotations", {})
+    if notes.get(objects.OWNER) != identity.owner or notes.get(BRANCH) != identity.branch:
+        return NamespaceSeen(NamespaceState.FOREIGN, namespace)
+    if "deletionTimestamp" in metadata:
+        return NamespaceSeen(NamespaceState.TERMINATING, namespace)
+    return NamespaceSeen(NamespaceState.OURS, namespace)
+
+
+def _workloads(found: Mapping[Resource, tuple[Manifest, ...]]) -> Workloads:
+    return Workloads(
+        deployments=found[resources.DEPLOYMENTS],
+        stateful_sets=found[resources.STATEFUL_SETS],
+        daemon_sets=found[resources.DAEMON_SETS],
+        jobs=found[resources.JOBS],
+        claims=found[resources.PERSISTENT_VOLUME_CLAIMS],
+        pods=found[resources.PODS],
+    )
+
+
+def _installer(identity: Identity) -> str:
+    return service_account_user(identity.namespace, INSTALLER)
+
+
+def _chart_of(desired: Desired) -> charts.ChartSource:
+    match desired.chart.source:
+        case GitChart(path=path):
+            return charts.GitChart(path)
+        case OciChart(ref=ref, version=version):
+            return charts.OciChart(ref, version)
+        case RepositoryChart(url=url, name=name, version=version):
+            return charts.RepositoryChart(url, name, version)
+        case LocalChart(path=path):
+            return charts.LocalChart(path)

@@ -1,0 +1,27 @@
+"""What the controller counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """
+    The controller's metrics.
+
+    Args:
+        registry: Where they are registered.
+        depth: Gives the number of keys that wait.
+
+    """
+
+    def __init__(self, registry: CollectorRegistry, depth: Callable[[], float]) -> None:
+        self.passes = Counter("envprov_passes", "Passes by where they ended.", ["phase"], registry=registry)
+        self.pass_seconds = Histogram("envprov_pass_seconds", "Time of one pass.", buckets=_SECONDS, registry=registry)
+        self.bugs = Counter("envprov_bugs", "Passes that ended in an error nobody foresaw.", registry=registry)
+        self.leading = Gauge("envprov_leading", "1 while this replica leads.", registry=registry)
+        Gauge("envprov_queue_depth", "Keys that wait.", registry=registry).set_function(depth)

@@ -1,0 +1,217 @@
+"""One pass for one key: observe, plan, apply, report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from envprov.controller.holdoff import Holdoff
+from envprov.controller.ports import Cluster, Manifest, Records
+from envprov.domain.actions import Action
+from envprov.domain.desired import Desired, desire, identity_of, name_fault
+from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus, Type, parse_environment
+from envprov.domain.errors import (
+    Conflict,
+    EnvprovError,
+    InvalidRecord,
+    NameTaken,
+    RetryableError,
+    TerminalError,
+)
+from envprov.domain.observed import Key, Observed
+from envprov.domain.plan import RESYNC, Phase, Plan, plan
+from envprov.domain.platform import Platform
+from envprov.domain.report import next_expiry_check, report_fault, report_progress, report_teardown
+from envprov.domain.teardown import LOOK_AGAIN, descend
+
+Waves = tuple[tuple[Action, ...], ...]
+
+ROUNDS = 12
+"""A pass makes at most this many rounds of observing and applying; a full way up takes five."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What one pass did, for its log line and its metrics.
+
+    Attributes:
+        phase: Where the environment stands after it.
+        actions: What was carried out, in order.
+        look_again: When to look again if nothing wakes us before; None for a key that is gone.
+
+    """
+
+    phase: str
+    actions: tuple[str, ...] = ()
+    look_again: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Brings one environment to what its record says."""
+
+    records: Records
+    cluster: Cluster
+    platform: Platform
+    now: Callable[[], datetime]
+    holdoff: Holdoff = field(default_factory=Holdoff)
+
+    async def __call__(self, key: str) -> Outcome:
+        """
+        Serve one key.
+
+        Args:
+            key: Name of the Environment.
+
+        Returns:
+            What was done. Expected waits are no errors: they say when to look again.
+
+        Raises:
+            RetryableError: Another try may succeed; the worker backs off.
+
+        """
+        manifest = self.records.environment(key)
+        if manifest is None:
+            self.holdoff.forget(key)
+            if self.records.pending_successor(key) is None:
+                return Outcome("Gone")
+            await self.records.revive(key)
+            return Outcome("Revived", ("create Environment",), timedelta(0))
+        try:
+            environment = parse_environment(manifest)
+        except InvalidRecord as error:
+            await self.records.report_poison(manifest, str(error), self.now())
+            return Outcome("Poison", (), RESYNC)
+        if environment.deleting:
+            return await self._down(environment)
+        try:
+            return await self._up(environment)
+        except TerminalError as error:
+            await self._say(environment, error, deploying=False)
+            return Outcome(error.reason, (), RESYNC)
+        except Conflict:
+            raise  # a cache that lags a moment: nobody needs to hear of it
+        except RetryableError as error:
+            await self._say(environment, error, deploying=False)
+            raise
+
+    async def _up(self, environment: Environment) -> Outcome:
+        desired = self._desired(environment)
+        if FINALIZER not in environment.finalizers:
+            await self.records.hold(environment)
+        done: list[str] = []
+        fresh: dict[Key, Manifest] = {}
+        for _ in range(ROUNDS):
+            observed = await self.cluster.observe(desired, fresh)
+            decided = plan(desired, observed)
+            if not decided.waves:
+                return await self._settle(environment, desired, observed, decided, done)
+            if decided.phase is Phase.DEPLOYING:
+                digest = observed.digest or ""
+                rest = self.holdoff.remaining(environment.name, digest, self.now())
+                if rest is not None:
+                    return Outcome(Phase.RETRYING.value, tuple(done), rest)
+                status = report_progress(environment, desired, observed, decided, self.now())
+                environment = await self._report(environment, status)
+                try:
+                    if not await self._unless_superseded(environment, decided.waves):
+                        return Outcome("Superseded", tuple(done), timedelta(0))
+                except EnvprovError as error:
+                    rest = self.holdoff.failed(environment.name, digest, self.now(), error)
+                    await self._say(environment, error, deploying=True)
+                    return Outcome(error.reason, tuple(done), rest)
+                self.holdoff.forget(environment.name)
+            else:
+                await self._carry_out(decided.waves, fresh)
+            done.extend(str(action) for wave in decided.waves for action in wave)
+        return Outcome("Unfinished", tuple(done), timedelta(seconds=1))
+
+    def _desired(self, environment: Environment) -> Desired:
+        fault = name_fault(environment)
+        if fault is not None:
+            raise NameTaken(fault)
+        project = self.records.project(environment.spec.project)
+        if project is None:
+            raise InvalidRecord(
+                f"there is no Project {environment.spec.project} in namespace {environment.namespace}; "
+                "`kubectl get eproj` lists them"
+            )
+        return desire(environment, project, self.platform)
+
+    async def _settle(
+        self, environment: Environment, desired: Desired, observed: Observed, decided: Plan, done: list[str]
+    ) -> Outcome:
+        now = self.now()
+        status = report_progress(environment, desired, observed, decided, now)
+        was = environment.status.condition(Type.READY)
+        environment = await self._report(environment, status)
+        if decided.phase is Phase.READY and (was is None or was.status != "True"):
+            await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
+        left = None if environment.spec.pinned else next_expiry_check(status, now)
+        if left == timedelta(0):
+            await self.records.tell(environment, "Expired", f"its lifetime ended at {status.expires_at}", warning=False)
+            await self.records.expire(environment)
+            return Outcome("Expired", (*done, "delete Environment"), LOOK_AGAIN)
+        return Outcome(decided.phase.value, tuple(done), min(decided.look_again, left or decided.look_again))
+
+    async def _carry_out(self, waves: Waves, fresh: dict[Key, Manifest]) -> None:
+        for wave in waves:
+            for written in await asyncio.gather(*(self.cluster.apply(action) for action in wave)):
+                if written is not None:
+                    fresh[written["kind"], written["metadata"]["name"]] = written
+
+    async def _unless_superseded(self, environment: Environment, waves: Waves) -> bool:
+        """Carry out what may take long; False if a newer generation cut it short."""
+        work = asyncio.ensure_future(self._carry_out(waves, {}))
+        newer = asyncio.ensure_future(self.records.superseded(environment))
+        try:
+            await asyncio.wait({work, newer}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                return False
+            await work
+            return True
+        finally:
+            newer.cancel()
+            work.cancel()
+            await asyncio.wait({work, newer})
+
+    async def _down(self, environment: Environment) -> Outcome:
+        if FINALIZER not in environment.finalizers:
+            return Outcome("Leaving")
+        identity = identity_of(environment)
+        done: list[str] = []
+        for _ in range(ROUNDS):
+            remains = await self.cluster.remains(identity)
+            descent = descend(identity, remains, account=self.platform.controller_account)
+            environment = await self._report(environment, report_teardown(environment, descent, self.now()))
+            if descent.is_over:
+                await self.records.retire(environment, self.now())
+                return Outcome("Gone", (*done, "remove finalizer"), timedelta(0))
+            if not any(descent.waves):
+                break
+            try:
+                await self._carry_out(descent.waves, {})
+            except Conflict:
+                raise
+            except EnvprovError as error:
+                blocked = replace(descent, waiting_for=(str(error),))
+                await self._report(environment, report_teardown(environment, blocked, self.now()))
+                raise
+            done.extend(str(action) for wave in descent.waves for action in wave)
+        return Outcome("TearingDown", tuple(done), LOOK_AGAIN)
+
+    async def _say(self, environment: Environment, error: EnvprovError, *, deploying: bool) -> None:
+        status = report_fault(environment, error, self.now(), deploying=deploying)
+        before, after = environment.status.condition(Type.READY), status.condition(Type.READY)
+        await self._report(environment, status)
+        if after is not None and (before is None or before.message != after.message):
+            await self.records.tell(environment, error.reason, str(error), warning=True)
+
+    async def _report(self, environment: Environment, status: EnvironmentStatus) -> Environment:
+        if status == environment.status:
+            return environment
+        await self.records.report(environment, status)
+        return environment.model_copy(update={"status": status})

@@ -1,0 +1,217 @@
+"""
+Settings: one YAML file and ``ENVPROV_*`` variables, validated whole before anything starts.
+
+A variable beats the file: ``ENVPROV_WEBHOOK__PORT=9000`` is ``webhook: {port: 9000}``. Secrets come from files.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from envprov.domain.errors import ConfigError
+from envprov.domain.platform import Platform
+
+SIZE_LIMIT_BYTES = 1 << 20
+TOKEN_LIMIT_BYTES = 4096
+
+Seconds = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(hours=1))]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class WebhookSettings(_Frozen):
+    """The receiver."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a pod."""
+    port: Port = 8080
+    """Port to listen on; 0 takes a free one."""
+    token_files: tuple[Path, ...] = ()
+    """Files with one secret token each, or folders of such files. Several are valid at once, for rotation."""
+    tls_certificate: Path | None = None
+    """PEM file, when the receiver itself speaks TLS."""
+    tls_key: Path | None = None
+    """PEM file of its key."""
+
+
+class ControllerSettings(_Frozen):
+    """The controller."""
+
+    workers: int = Field(default=8, ge=1, le=256)
+    """Environments that are worked on at once."""
+    host: str = "127.0.0.1"
+    """Address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod."""
+    port: Port = 8081
+    """Their port; 0 takes a free one."""
+    lease_duration: Seconds = timedelta(seconds=15)
+    """How long a leader that falls silent stays the leader."""
+    drain: Seconds = timedelta(seconds=25)
+    """How long passes in work may go on after SIGTERM."""
+
+
+class HelmSettings(_Frozen):
+    """Helm."""
+
+    binary: str = "helm"
+    """Name on PATH, or path."""
+    chart_root: Path = Path("/charts")
+    """Folder below which a Project's local charts must be."""
+    history_max: int = Field(default=5, ge=1, le=100)
+    """Revisions that Helm keeps of a release."""
+    install_timeout: Seconds = timedelta(minutes=10)
+    """For an install or upgrade with all its hooks."""
+    uninstall_timeout: Seconds = timedelta(minutes=5)
+    """For an uninstall with its hooks, and for a rollback."""
+    grace: Seconds = timedelta(seconds=30)
+    """How long Helm may take to end after it was told to."""
+
+
+class KubernetesSettings(_Frozen):
+    """The API server."""
+
+    timeout: Seconds = timedelta(seconds=10)
+    """For one request; watches live longer."""
+
+
+class LogSettings(_Frozen):
+    """Logs, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is written."""
+    format: Literal["json", "text"] = "json"
+    """One JSON object or one line of text for each entry."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ENVPROV_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+    )
+
+    platform: Platform = Platform()
+    """What shapes every environment: sizes, container defaults, network, Pod Security."""
+    webhook: WebhookSettings = WebhookSettings()
+    """The receiver."""
+    controller: ControllerSettings = ControllerSettings()
+    """The controller."""
+    helm: HelmSettings = HelmSettings()
+    """Helm."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """The API server."""
+    log: LogSettings = LogSettings()
+    """Logs."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables first, then what the file gave."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load_settings(file: Path | None) -> Settings:
+    """
+    All settings, or nothing.
+
+    Args:
+        file: YAML file, or None for variables and defaults alone.
+
+    Raises:
+        ConfigError: All faults at once, each with its field; values are not shown.
+
+    """
+    given = _read_yaml(file) if file is not None else {}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        where = f"{file} or ENVPROV_* variables" if file else "ENVPROV_* variables"
+        faults = "\n".join(f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+        raise ConfigError(f"settings are wrong ({where}):\n{faults}") from None
+
+
+def read_tokens(settings: WebhookSettings) -> tuple[SecretStr, ...]:
+    """
+    The webhook's secret tokens.
+
+    Args:
+        settings: Names the files.
+
+    Returns:
+        At least one token; surrounding white space is not part of it.
+
+    Raises:
+        ConfigError: A file cannot be read, is empty or too large, or no file is named.
+
+    """
+    files = [entry for path in settings.token_files for entry in _token_entries(path)]
+    tokens = tuple(SecretStr(_read_token(path)) for path in files)
+    if not tokens:
+        raise ConfigError(
+            "no webhook token: set webhook.token_files (or ENVPROV_WEBHOOK__TOKEN_FILES='[\"/path\"]') to the file "
+            "that holds the secret token of GitLab's webhook"
+        )
+    return tokens
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(SIZE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"settings file {file}: {error.strerror}") from error
+    if len(raw) > SIZE_LIMIT_BYTES:
+        raise ConfigError(f"settings file {file}: larger than {SIZE_LIMIT_BYTES} bytes")
+    try:
+        given = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"settings file {file}{place}: is not YAML") from None
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise ConfigError(f"settings file {file}: must hold fields at its top, such as `webhook:`")
+    return given
+
+
+def _token_entries(path: Path) -> list[Path]:
+    # A mounted Secret shows each key beside hidden folders of its own.
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    return [path]
+
+
+def _read_token(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(TOKEN_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"webhook token file {path}: {error.strerror}") from error
+    if len(raw) > TOKEN_LIMIT_BYTES:
+        raise ConfigError(f"webhook token file {path}: larger than {TOKEN_LIMIT_BYTES} bytes")
+    token = raw.decode(errors="replace").strip()
+    if not token:
+        raise ConfigError(f"webhook token file {path}: is empty")
+    return token

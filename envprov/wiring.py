@@ -1,0 +1,295 @@
+"""The composition root: the only place where edges are made and plugged together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from envprov.cluster import LiveCluster
+from envprov.controller.metrics import Metrics
+from envprov.controller.probes import create_probes
+from envprov.controller.reconcile import Reconciler
+from envprov.controller.run import Workers
+from envprov.controller.workqueue import WorkQueue
+from envprov.domain import objects
+from envprov.domain.errors import ConfigError
+from envprov.kube import resources
+from envprov.kube.client import Connection, KubeClient
+from envprov.kube.environments import Environments
+from envprov.kube.informer import Informer
+from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
+from envprov.kube.lease import LeaderElection
+from envprov.kube.records import ControllerRecords
+from envprov.kube.resources import Resource
+from envprov.kube.tombstones import SELECTOR
+from envprov.releases.charts import Charts
+from envprov.releases.command import HelmSettings, Timeouts
+from envprov.releases.engine import Helm
+from envprov.settings import Settings
+from envprov.watched import (
+    BASE_KINDS,
+    BY_NAMESPACE,
+    BY_PROJECT,
+    WORKLOAD_KINDS,
+    keep_all,
+    keep_health,
+    keep_ours,
+    namespace_index,
+    project_index,
+    wake_by_namespace,
+    wake_own,
+)
+
+log = structlog.get_logger("envprov")
+
+LEASE = "envprov-controller"
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller whose caches are filling: what is left is to lead and to work."""
+
+    client: KubeClient
+    workers: Workers
+    caches: Mapping[Resource, Informer]
+    registry: CollectorRegistry
+
+    async def synced(self) -> None:
+        """Return when every cache holds what there is."""
+        await asyncio.gather(*(cache.synced.wait() for cache in self.caches.values()))
+
+    def unready(self) -> str | None:
+        """Why it is not ready, or None."""
+        waiting = sorted(kind.plural for kind, cache in self.caches.items() if not cache.synced.is_set())
+        return f"waits for {', '.join(waiting)}" if waiting else None
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, connection: Connection) -> AsyncIterator[Controller]:
+    """
+    Put a controller together, with its caches running.
+
+    Args:
+        settings: All settings.
+        connection: Which cluster, and as whom.
+
+    Raises:
+        ConfigError: Helm is missing or too old, or there is no way to the cluster.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
+        helm = Helm(_helm_settings(settings, connection, Path(folder)))
+        await helm.check_version()
+        async with KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client:
+            queue = WorkQueue()
+            caches = _caches(client, settings.platform.control_namespace, queue.add)
+            store = Environments(client, settings.platform.control_namespace)
+            records = ControllerRecords(
+                client=client,
+                store=store,
+                control_namespace=settings.platform.control_namespace,
+                environments=caches[resources.ENVIRONMENTS],
+                projects=caches[resources.PROJECTS],
+                tombstones=caches[resources.CONFIG_MAPS],
+            )
+            cluster = LiveCluster(client, caches, helm, Charts(settings.helm.chart_root))
+            reconciler = Reconciler(records, cluster, settings.platform, now=lambda: datetime.now(UTC))
+            registry = CollectorRegistry()
+            workers = Workers(
+                queue=queue,
+                reconcile=reconciler,
+                count=settings.controller.workers,
+                drain=settings.controller.drain,
+                metrics=Metrics(registry, lambda: queue.depth),
+            )
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(cache.run()) for cache in caches.values()]
+                try:
+                    yield Controller(client, workers, caches, registry)
+                finally:
+                    for task in running:
+                        task.cancel()
+
+
+async def run_controller(settings: Settings, connection: Connection, *, identity: str | None = None) -> None:
+    """
+    Run the controller until SIGTERM or SIGINT.
+
+    Args:
+        settings: All settings.
+        connection: Which cluster, and as whom.
+        identity: Name in the Lease; by default one of this process's own.
+
+    Raises:
+        ConfigError: It cannot start.
+        LeadershipLost: The Lease could not be renewed in time; start again.
+
+    """
+    name = identity or f"{socket.gethostname()}-{os.getpid()}"
+    stop = _stop_on_signals()
+    async with assembled(settings, connection) as controller:
+        probes = create_probes(controller.registry, controller.unready)
+        async with _serving(probes, settings.controller.host, settings.controller.port):
+            await _first(controller.synced(), stop.wait())
+            if stop.is_set():
+                return
+
+            led = asyncio.Event()
+
+            async def work() -> None:
+                led.set()
+                log.info("leading", identity=name)
+                controller.workers.metrics.leading.set(1)
+                await controller.workers.run(stop)
+
+            election = LeaderElection(
+                controller.client,
+                namespace=settings.platform.control_namespace,
+                name=LEASE,
+                identity=name,
+                lease_duration=settings.controller.lease_duration,
+            )
+            await _lead_until(election.lead(work), led, stop)
+
+
+async def reconcile_here(settings: Settings, connection: Connection, *, until: asyncio.Event) -> None:
+    """
+    Reconcile in this process, without a Lease: for ``--standalone``.
+
+    Args:
+        settings: All settings.
+        connection: Which cluster, and as whom.
+        until: Set when it is enough.
+
+    """
+    async with assembled(settings, connection) as controller:
+        await _first(controller.synced(), until.wait())
+        await controller.workers.run(until)
+
+
+def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], None]) -> dict[Resource, Informer]:
+    by_namespace = {BY_NAMESPACE: namespace_index}
+    ours = f"{objects.MANAGED_BY}={objects.MANAGER}"
+    caches = {
+        resources.ENVIRONMENTS: Informer(
+            client,
+            resources.ENVIRONMENTS,
+            namespace=control_namespace,
+            transform=keep_all,
+            indexes={BY_PROJECT: project_index},
+        ),
+        resources.PROJECTS: Informer(client, resources.PROJECTS, namespace=control_namespace, transform=keep_all),
+        resources.CONFIG_MAPS: Informer(
+            client, resources.CONFIG_MAPS, namespace=control_namespace, label_selector=SELECTOR
+        ),
+        resources.NAMESPACES: Informer(client, resources.NAMESPACES, label_selector=ours, transform=keep_all),
+    }
+    for kind in BASE_KINDS:
+        caches[kind] = Informer(client, kind, label_selector=ours, transform=keep_ours, indexes=by_namespace)
+    for kind in WORKLOAD_KINDS:
+        caches[kind] = Informer(client, kind, transform=keep_health, indexes=by_namespace)
+
+    def wake_project(manifest: Mapping[str, Any]) -> None:
+        name = manifest["metadata"]["name"]
+        for environment in caches[resources.ENVIRONMENTS].by_index(BY_PROJECT, name):
+            add(environment["metadata"]["name"])
+
+    def wake_successor(manifest: Mapping[str, Any]) -> None:
+        add(manifest["metadata"]["name"].removeprefix("tombstone-"))
+
+    caches[resources.ENVIRONMENTS].on_change(wake_own(add))
+    caches[resources.PROJECTS].on_change(wake_project)
+    caches[resources.CONFIG_MAPS].on_change(wake_successor)
+    for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
+        caches[kind].on_change(wake_by_namespace(add))
+    return caches
+
+
+def _helm_settings(settings: Settings, connection: Connection, folder: Path) -> HelmSettings:
+    helm = settings.helm
+    return HelmSettings(
+        binary=helm.binary,
+        cache=folder / "helm",
+        kubeconfig=find_kubeconfig(connection) or write_pod_kubeconfig(folder / "kubeconfig"),
+        context=connection.context,
+        timeouts=Timeouts(
+            install=helm.install_timeout,
+            upgrade=helm.install_timeout,
+            rollback=helm.uninstall_timeout,
+            uninstall=helm.uninstall_timeout,
+        ),
+        grace=helm.grace,
+        history_max=helm.history_max,
+    )
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _lead_until(leading: Awaitable[None], led: asyncio.Event, stop: asyncio.Event) -> None:
+    """Lead until told to stop: a leader ends by itself once its workers have drained, a follower never would."""
+    task = asyncio.ensure_future(leading)
+    await _first(asyncio.shield(task), stop.wait())
+    if not task.done() and not led.is_set():
+        task.cancel()
+        await asyncio.wait({task})
+        return
+    await task
+
+
+async def _first(*awaitables: Awaitable[object]) -> None:
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@asynccontextmanager
+async def _serving(app: FastAPI, host: str, port: int) -> AsyncIterator[None]:
+    config = uvicorn.Config(app, access_log=False, log_config=None, server_header=False, lifespan="off")
+    listener = _listen(host, port)
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    log.info("listening", host=host, port=listener.getsockname()[1])
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; set another port") from error
