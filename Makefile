@@ -29,7 +29,7 @@ cluster-down: ## stop the development cluster NAME and delete its state
 	@k8s/devcluster/cluster down $(NAME)
 
 cluster-status: ## show the development clusters
-	@k8s/devcluster/cluster status $(NAME)
+	@k8s/devcluster/cluster status
 
 cluster-logs: ## show the last log lines of each component of NAME
 	@k8s/devcluster/cluster logs $(NAME)
@@ -42,7 +42,7 @@ check: $(VENV)/ready ## format, lint, types, layers
 	@$(BIN)/shellcheck k8s/devcluster/build k8s/devcluster/cluster
 
 test: check binaries ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not bench"
 
 demo: $(VENV)/ready binaries ## a branch comes and goes, on a real control plane (KEEP=1 leaves it running)
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo
