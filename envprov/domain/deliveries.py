@@ -208,11 +208,6 @@ class Recorded:
             return self.decision.reason.value
         return type(self.decision).__name__.lower()
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the delivery concerned an environment that is, was or will be there."""
-        return not (isinstance(self.decision, Ignore) and self.decision.reason is Reason.GONE)
-
 
 def decide(known: Known, news: News) -> Decision:
     """

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 GONE = ""
-LIMIT = 20
-"""Commits that are remembered; older ones are forgotten first."""
+LIMIT = 50
+"""Commits that are remembered. A delivery that comes later than that many others may be taken for news."""
 
 _MARK = "0"
 _NODE = re.compile(r"0|[0-9a-f]{40}|[0-9a-f]{64}")
@@ -169,11 +169,13 @@ def _settled(strands: tuple[Strand, ...]) -> tuple[Strand, ...]:
 
 
 def _trimmed(strands: tuple[Strand, ...]) -> tuple[Strand, ...]:
+    """Forget the beginning of the longest strand: ends are what late links are tied to."""
     kept = list(strands)
     while sum(commit != GONE for strand in kept for commit in strand) > LIMIT:
-        kept[0] = kept[0][1:]
-        if len(kept) > 1 and kept[0] in {(), (GONE,)}:
-            del kept[0]
+        at = max(range(len(kept)), key=lambda index: len(kept[index]))
+        kept[at] = kept[at][1:]
+        if at < len(kept) - 1 and kept[at] in {(), (GONE,)}:
+            del kept[at]
     return tuple(kept)
 
 

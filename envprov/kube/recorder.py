@@ -40,8 +40,9 @@ from envprov.kube.tombstones import Tombstone, readable_tombstone, tombstone_nam
 
 Manifest = dict[str, Any]
 
-TRIES = 5
-PAUSE_SECONDS = 0.002
+TRIES = 16
+"""Two processes with long queues for one branch win against each other about every other time."""
+PAUSE_SECONDS = 0.001
 
 
 class Recorder:

@@ -1,0 +1,1 @@
+"""The receiver: GitLab's deliveries in, one record out."""
