@@ -55,6 +55,8 @@ generate: $(VENV)/ready ## write the CRDs from the models, and the chart from k8
 
 lock: $(VENV)/ready ## pin the dependencies again: hashes, no addresses, a week of cool-down
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --exclude-newer "$$(date -u -d '7 days ago' +%F)" -o requirements.txt
+	@for pair in "requirements.txt --group dev" requirements-runtime.txt; do set -- $$pair; file=$$1; shift; \
+	  $(BIN)/uv pip compile pyproject.toml "$$@" --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url --exclude-newer "$$(date -u -d '7 days ago' +%F)" --quiet -o $$file || exit; done
 
 .PHONY: help install binaries cluster-up cluster-down cluster-status cluster-logs check test demo bench generate lock

@@ -7,16 +7,14 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from envprov.cluster import LiveCluster
@@ -26,20 +24,19 @@ from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain import objects
-from envprov.domain.errors import ConfigError
 from envprov.kube import resources
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.informer import Informer
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
-from envprov.kube.records import ControllerRecords
+from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
 from envprov.kube.tombstones import SELECTOR
 from envprov.releases.charts import Charts
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
-from envprov.settings import Settings
+from envprov.settings import Settings, read_tokens
 from envprov.watched import (
     BASE_KINDS,
     BY_NAMESPACE,
@@ -53,6 +50,8 @@ from envprov.watched import (
     wake_by_namespace,
     wake_own,
 )
+from webhooks.app import ReceiverSettings, create_app
+from webhooks.serve import Listening, serve, serving
 
 log = structlog.get_logger("envprov")
 
@@ -116,13 +115,50 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 drain=settings.controller.drain,
                 metrics=Metrics(registry, lambda: queue.depth),
             )
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(cache.run()) for cache in caches.values()]
-                try:
-                    yield Controller(client, workers, caches, registry)
-                finally:
-                    for task in running:
-                        task.cancel()
+            running = [asyncio.create_task(cache.run()) for cache in caches.values()]
+            try:
+                yield Controller(client, workers, caches, registry)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
+
+
+async def run_receiver(settings: Settings, connection: Connection) -> None:
+    """
+    Run the receiver until SIGTERM or SIGINT.
+
+    Args:
+        settings: All settings.
+        connection: Which cluster, and as whom.
+
+    Raises:
+        ConfigError: It cannot start.
+
+    """
+    webhook = settings.webhook
+    given = ReceiverSettings(read_tokens(webhook))
+    stop = _stop_on_signals()
+    async with KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client:
+        projects = Informer(
+            client, resources.PROJECTS, namespace=settings.platform.control_namespace, transform=keep_all
+        )
+        store = Environments(client, settings.platform.control_namespace)
+        reader = ProjectReader()
+        app = create_app(
+            store,
+            lambda: reader.readable(projects.items()) if projects.synced.is_set() else None,
+            given,
+            CollectorRegistry(),
+            lambda: client.get_raw("/readyz"),
+        )
+        listening = Listening(webhook.host, webhook.port, webhook.tls_certificate, webhook.tls_key)
+        watching = asyncio.create_task(projects.run())
+        try:
+            await serve(app, listening, stop)
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
 
 
 async def run_controller(settings: Settings, connection: Connection, *, identity: str | None = None) -> None:
@@ -143,7 +179,7 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
     stop = _stop_on_signals()
     async with assembled(settings, connection) as controller:
         probes = create_probes(controller.registry, controller.unready)
-        async with _serving(probes, settings.controller.host, settings.controller.port):
+        async with serving(probes, Listening(settings.controller.host, settings.controller.port)):
             await _first(controller.synced(), stop.wait())
             if stop.is_set():
                 return
@@ -263,33 +299,3 @@ async def _first(*awaitables: Awaitable[object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the process it is part of."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-@asynccontextmanager
-async def _serving(app: FastAPI, host: str, port: int) -> AsyncIterator[None]:
-    config = uvicorn.Config(app, access_log=False, log_config=None, server_header=False, lifespan="off")
-    listener = _listen(host, port)
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    log.info("listening", host=host, port=listener.getsockname()[1])
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; set another port") from error

@@ -119,6 +119,8 @@ class Reconciler:
                 try:
                     if not await self._unless_superseded(environment, decided.waves):
                         return Outcome("Superseded", tuple(done), timedelta(0))
+                except Conflict:
+                    raise
                 except EnvprovError as error:
                     rest = self.holdoff.failed(environment.name, digest, self.now(), error)
                     await self._say(environment, error, deploying=True)

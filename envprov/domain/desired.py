@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,10 +89,11 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
         platform: The settings for all environments.
 
     Raises:
-        InvalidRecord: The size is unknown or not allowed.
+        InvalidRecord: The size is unknown or not allowed, or two Secrets would be copied to one name.
 
     """
     spec = project.spec
+    _refuse_colliding_copies(spec.copy_secrets)
     rule = project.rule_for(environment.spec.branch) or Rule(branches=("*",))
     size_name = _size_name(environment, project, rule)
     sizes = known_sizes(project, platform.sizes)
@@ -149,12 +151,23 @@ def _size_name(environment: Environment, project: Project, rule: Rule) -> str:
     return asked
 
 
+def _refuse_colliding_copies(secrets: tuple[SecretCopy, ...]) -> None:
+    """Two originals of one name would take turns in its copy for ever."""
+    sources: dict[str, str] = {}
+    for secret in secrets:
+        other = sources.setdefault(secret.name, secret.namespace)
+        if other != secret.namespace:
+            raise InvalidRecord(
+                f"copySecrets of the Project names two Secrets {secret.name}, of the Namespaces {other} and "
+                f"{secret.namespace}; both copies would have that name, so rename one of them"
+            )
+
+
 def _filled(value: Any, words: Mapping[str, str]) -> Any:  # noqa: ANN401 - values are any JSON
-    """Known placeholders filled in; every other brace stays as it is."""
+    """Known placeholders filled in, once; every other brace stays as it is."""
     if isinstance(value, str):
-        for word, text in words.items():
-            value = value.replace("{" + word + "}", text)
-        return value
+        # In one go: a branch may itself be called {slug}.
+        return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), value)
     if isinstance(value, Mapping):
         return {key: _filled(child, words) for key, child in value.items()}
     if isinstance(value, list | tuple):

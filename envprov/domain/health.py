@@ -90,7 +90,15 @@ def explain_quota(message: str, sizes: Mapping[str, Size]) -> str | None:
     match = _QUOTA.search(message)
     if match is None:
         return None
-    requested, used, limited = (_amounts(part) for part in match.groups())
+    try:
+        return _explained(_amounts(match[1]), _amounts(match[2]), _amounts(match[3]), sizes)
+    except ValueError:  # a quantity that cannot be read: the API server's own words say it too
+        return f"the quota of this environment is exceeded: {_first_sentence(match[0])}"
+
+
+def _explained(
+    requested: Mapping[str, str], used: Mapping[str, str], limited: Mapping[str, str], sizes: Mapping[str, Size]
+) -> str:
     needed = {
         name: written(amount(requested[name]) + amount(used[name]), like=requested[name])
         for name in requested
@@ -123,9 +131,10 @@ def _deployment_lacks(manifest: Manifest) -> str | None:
     if status.get("observedGeneration", 0) < manifest["metadata"].get("generation", 1):
         return "not yet seen by its controller"
     ready = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
-    if ready < wanted or status.get("replicas", 0) > wanted:
-        return f"{min(ready, wanted)} of {wanted} pods available"
-    return None
+    if ready < wanted:
+        return f"{ready} of {wanted} pods available"
+    superfluous = status.get("replicas", 0) - wanted
+    return f"{superfluous} pods more than wanted" if superfluous > 0 else None
 
 
 def _stateful_set_lacks(manifest: Manifest) -> str | None:

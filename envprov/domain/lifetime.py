@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, WithJsonSchema
+from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
 from envprov.domain.model import Model
 
@@ -15,13 +16,47 @@ _DURATION = (
     r"|T([0-9]{1,6}H([0-9]{1,6}M)?([0-9]{1,8}S)?|[0-9]{1,6}M([0-9]{1,8}S)?|[0-9]{1,8}S))$"
 )
 
+_MOMENT = (
+    r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+
+
+def _in_words_of_the_api(value: object) -> object:
+    """A duration of Python's, or one in the notation that the API server takes; pydantic reads many more."""
+    if isinstance(value, timedelta) or (isinstance(value, str) and re.fullmatch(_DURATION, value)):
+        return value
+    raise ValueError("is not an ISO 8601 duration such as P7D or PT12H")
+
+
+def _in_digits_of_the_api(value: object) -> object:
+    """A moment of Python's, or one in the notation that the API server takes; pydantic reads many more."""
+    if isinstance(value, datetime) or (isinstance(value, str) and re.fullmatch(_MOMENT, value)):
+        return value
+    raise ValueError("is not a moment with date, time and time zone such as 2026-12-24T18:00:00+09:00")
+
+
 Duration = Annotated[
     timedelta,
     Field(gt=timedelta(0)),
-    # The format "duration" means Go's own notation to the API server, so the pattern says it alone.
-    WithJsonSchema({"type": "string", "pattern": _DURATION, "maxLength": 40}),
+    BeforeValidator(_in_words_of_the_api),
+    # The format "duration" means Go's own notation to the API server, so rules say it.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": _DURATION,
+            "maxLength": 40,
+            "x-kubernetes-validations": [
+                {"rule": f"self.matches('{_DURATION}')", "message": "is not an ISO 8601 duration such as P7D or PT12H"},
+                {"rule": "self.matches('[1-9]')", "message": "must be longer than nothing"},
+            ],
+        }
+    ),
 ]
-Timestamp = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time"})]
+Timestamp = Annotated[
+    AwareDatetime,
+    BeforeValidator(_in_digits_of_the_api),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _MOMENT}),
+]
 
 
 class Keep(Model):

@@ -81,7 +81,7 @@ def branch_fault(branch: str) -> str | None:
     faults = {
         "is empty": not branch,
         f"has {size} bytes; at most {BRANCH_LIMIT_BYTES} are possible": size > BRANCH_LIMIT_BYTES,
-        "is '@', which Git reserves": branch == "@",
+        f"is {branch!r}, which Git reserves": branch in {"@", "HEAD"},
         "holds a space, a control character or one of ~ ^ : ? * [ \\ .. @{ //": bool(
             _FORBIDDEN_IN_BRANCH.search(branch)
         ),

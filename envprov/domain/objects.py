@@ -20,6 +20,8 @@ GUARD = "envprov.io/guard"
 ENVIRONMENT = "envprov.io/environment"
 PROJECT = "envprov.io/project"
 OWNER = "envprov.io/owner"
+KEYS = "envprov.io/keys"
+"""Annotation of a copied Secret: digest of the names of its keys, so that one that the original lost is drift."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "envprov"
 
@@ -103,7 +105,11 @@ def quota(desired: Desired) -> Manifest:
 
 
 def network_policies(desired: Desired) -> tuple[Manifest, ...]:
-    """Default deny in both directions, and what is allowed beside it."""
+    """
+    Default deny in both directions, and what is allowed beside it.
+
+    Each says both lists, the empty one too: only what is said is taken back when somebody else adds to it.
+    """
     network = desired.platform.network
     dns_ports = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     kube_dns = _namespace_peer("kube-system") | {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
@@ -145,7 +151,8 @@ def network_policies(desired: Desired) -> tuple[Manifest, ...]:
             ],
         }
     return tuple(
-        _object(desired.identity, "networking.k8s.io/v1", "NetworkPolicy", name) | {"spec": {"podSelector": {}} | spec}
+        _object(desired.identity, "networking.k8s.io/v1", "NetworkPolicy", name)
+        | {"spec": {"podSelector": {}, "ingress": [], "egress": []} | spec}
         for name, spec in policies.items()
     )
 
@@ -176,6 +183,12 @@ def pull_account(desired: Desired) -> tuple[Manifest, ...]:
     return (_object(desired.identity, "v1", "ServiceAccount", "default") | {"imagePullSecrets": names},)
 
 
+def released_account(identity: Identity) -> Manifest:
+    """The default ServiceAccount without anything of ours: applied, it takes back what pull_account gave."""
+    metadata = {"name": "default", "namespace": identity.namespace}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
 def secret_copy(identity: Identity, original: Mapping[str, Any]) -> Manifest:
     """
     A Secret as the environment gets it.
@@ -186,7 +199,9 @@ def secret_copy(identity: Identity, original: Mapping[str, Any]) -> Manifest:
 
     """
     copy = _object(identity, "v1", "Secret", original["metadata"]["name"])
-    return copy | {"type": original.get("type", "Opaque"), "data": dict(original.get("data", {}))}
+    data = dict(original.get("data", {}))
+    copy["metadata"]["annotations"] = {KEYS: hashlib.sha256(",".join(sorted(data)).encode()).hexdigest()[:16]}
+    return copy | {"type": original.get("type", "Opaque"), "data": data}
 
 
 def _object(identity: Identity, api_version: str, kind: str, name: str) -> Manifest:

@@ -21,13 +21,17 @@ from envprov.domain.actions import (
     RollBackRelease,
     UninstallRelease,
 )
-from envprov.domain.desired import Desired, Identity
+from envprov.domain.desired import Desired
 from envprov.domain.drift import drifted
 from envprov.domain.errors import GhostObjects, NotOwned
 from envprov.domain.health import Condition
 from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
+from envprov.domain.quantity import same
 from envprov.domain.release import Recovery, ReleaseState, recovery
+
+_FIXED = ("roleRef", "type")
+"""Fields of a RoleBinding and of a Secret that cannot be changed once they are there."""
 
 SOON = timedelta(seconds=2)
 RESYNC = timedelta(minutes=5)
@@ -130,7 +134,11 @@ def ensure_base(desired: Desired, observed: Observed) -> Plan | None:
     """Limits, quota, policies, access, secrets and the installer, in the order in which they must stand."""
     identity = desired.identity
     account = desired.platform.controller_account
-    first = ((objects.namespace(desired), objects.own_access(identity, account)), (objects.limit_range(desired),))
+    own = objects.own_access(identity, account)
+    first = (objects.namespace(desired), own)
+    if _repairs((own,), observed):
+        # Without it nothing in the namespace can be seen, ghosts neither: they must be looked for before the rest.
+        return Plan(Phase.PREPARING, "takes its rights", (tuple(_repairs(first, observed)),), look_again=SOON)
     missing = [f"{source.namespace}/{source.name}" for source in desired.secrets if _original(source, observed) is None]
     copies = [objects.secret_copy(identity, original) for original in observed.originals.values()]
     rest = (
@@ -140,9 +148,9 @@ def ensure_base(desired: Desired, observed: Observed) -> Plan | None:
         *objects.pull_account(desired),
         *objects.installer(identity),
     )
-    waves = (*first, (objects.quota(desired),), rest)
+    waves = (first, (objects.limit_range(desired),), (objects.quota(desired),), rest)
     repairs = tuple(tuple(_repairs(wave, observed)) for wave in waves)
-    stray = tuple(_strays(identity, [manifest for wave in waves for manifest in wave], observed))
+    stray = tuple(_strays(desired, [manifest for wave in waves for manifest in wave], observed))
     pending = tuple(wave for wave in (*repairs, stray) if wave)
     if pending:
         return Plan(Phase.PREPARING, "puts limits, quota, policies and access in place", pending, look_again=SOON)
@@ -159,7 +167,7 @@ def await_quota(desired: Desired, observed: Observed) -> Plan | None:
     """The quota counts only once its controller has filled ``status.hard``; no pod comes before that."""
     live = observed.objects.get(("ResourceQuota", objects.QUOTA), {})
     counted = live.get("status", {}).get("hard", {})
-    waiting = sorted(name for name in desired.size.hard() if name not in counted)
+    waiting = sorted(name for name, hard in desired.size.hard().items() if not same(hard, counted.get(name)))
     if waiting:
         return Plan(Phase.PREPARING, f"waits until the quota counts {', '.join(waiting[:3])}", look_again=SOON)
     return None
@@ -232,20 +240,28 @@ def _repairs(wave: tuple[objects.Manifest, ...], observed: Observed) -> list[Act
         live = observed.namespace.manifest if wanted["kind"] == "Namespace" else observed.objects.get(key)
         if live is not None and not drifted(wanted, live):
             continue
-        if live is not None and live.get("roleRef", wanted.get("roleRef")) != wanted.get("roleRef"):
-            repairs.append(_deletion(live, wanted["apiVersion"], wanted["kind"]))  # a roleRef cannot be changed
+        if live is not None and any(name in wanted and live.get(name) != wanted[name] for name in _FIXED):
+            repairs.append(_deletion(live, wanted["apiVersion"], wanted["kind"]))
         else:
             repairs.append(ApplyObject(wanted))
     return repairs
 
 
-def _strays(identity: Identity, wanted: list[objects.Manifest], observed: Observed) -> list[Action]:
-    """Objects that we once made and that nothing wants any more; the default ServiceAccount is Kubernetes' own."""
-    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted} | {("ServiceAccount", "default")}
+def _strays(desired: Desired, wanted: list[objects.Manifest], observed: Observed) -> list[Action]:
+    """
+    Objects that we once made and that nothing wants any more.
+
+    A copy stays while the Project names its Secret, though the original be gone. The default ServiceAccount is
+    Kubernetes' own, and only loses what we gave it.
+    """
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted}
+    names |= {("Secret", source.name) for source in desired.secrets}
     return [
-        _deletion(live, objects.API_VERSIONS[kind], kind)
+        ApplyObject(objects.released_account(desired.identity))
+        if (kind, name) == ("ServiceAccount", "default")
+        else _deletion(live, objects.API_VERSIONS[kind], kind)
         for (kind, name), live in observed.objects.items()
-        if (kind, name) not in names and objects.is_ours(identity, live)
+        if (kind, name) not in names and objects.is_ours(desired.identity, live)
     ]
 
 

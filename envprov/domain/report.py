@@ -26,6 +26,7 @@ Fact = tuple[bool | None, str, str]
 """Whether it holds, the reason, the message."""
 
 _MESSAGE_LIMIT = 2000
+_WAITING_LIMIT = 50
 _STEPS = tuple(Step)
 
 
@@ -65,9 +66,12 @@ def report_progress(
         ),
         Type.READY: (is_ready, plan.phase.value, plan.message),
     }
-    was_ready = environment.status.condition(Type.READY)
-    newly_ready = is_ready and (was_ready is None or was_ready.status != "True")
-    activity = max(environment.created_at, environment.status.ready_at or environment.created_at)
+    conditions = _conditions(environment, facts, now)
+    # A deployment counts as activity when it begins and when it ends; pods that come and go do not.
+    deployed_since = next(entry.last_transition_time for entry in conditions if entry.type == Type.DEPLOYED)
+    before = environment.status.ready_at
+    ready_at = now if is_ready and (before is None or before < deployed_since) else before
+    activity = max(environment.created_at, deployed_since, ready_at or deployed_since)
     return EnvironmentStatus(
         observed_generation=environment.generation,
         observed_revision=desired.revision if in_sync else environment.status.observed_revision,
@@ -76,9 +80,9 @@ def report_progress(
         url=desired.url,
         size=desired.size_name,
         expires_at=expiry(desired.lifetime, last_activity=activity),
-        ready_at=now if newly_ready else environment.status.ready_at,
+        ready_at=ready_at,
         release=_release(desired, observed) or environment.status.release,
-        conditions=_conditions(environment, facts, now),
+        conditions=conditions,
     )
 
 
@@ -131,7 +135,7 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     }
     return environment.status.model_copy(
         update={
-            "teardown": TeardownStatus(step=step, started_at=started, waiting_for=descent.waiting_for),
+            "teardown": TeardownStatus(step=step, started_at=started, waiting_for=descent.waiting_for[:_WAITING_LIMIT]),
             "conditions": _conditions(environment, facts, now),
         }
     )

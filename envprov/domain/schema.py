@@ -79,7 +79,11 @@ def _definition(  # noqa: PLR0913 - the six parts in which the two definitions d
     columns: list[tuple[str, str, str, int, str]],
 ) -> Schema:
     plural = f"{kind.lower()}s"
-    properties = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    properties = {
+        "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
+        "kind": {"type": "string", "description": f"Kind of the object: {kind}."},
+        "metadata": {"type": "object"},  # anything more is refused: the API server knows it
+    }
     version: Schema = {
         "name": VERSION,
         "served": True,

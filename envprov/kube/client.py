@@ -17,7 +17,7 @@ from envprov.domain.errors import Expired, Unavailable
 from envprov.kube.connection import Connection, find_access
 from envprov.kube.errors import from_status
 from envprov.kube.resources import PODS, SELF_SUBJECT_ACCESS_REVIEWS, Resource, lookup
-from envprov.kube.transport import JSON, Limits, Request, Transport
+from envprov.kube.transport import ANYTHING, JSON, Limits, Request, Transport
 
 __all__ = ["Connection", "KubeClient", "Listing", "Object", "WatchEvent"]
 
@@ -377,7 +377,7 @@ class KubeClient:
             Parsed JSON, or text.
 
         """
-        return await self._transport.send(Request(f"get {path}", "GET", path))
+        return await self._transport.send(Request(f"get {path}", "GET", path, accept=f"{JSON}, {ANYTHING}"))
 
     async def pod_log(self, name: str, namespace: str, *, tail_lines: int, container: str | None = None) -> str:
         """
@@ -399,16 +399,15 @@ class KubeClient:
             query["container"] = container
         doing = _doing("read", PODS, name, namespace, "log")
         return str(
-            await self._transport.send(Request(doing, "GET", PODS.path(namespace, name, "log"), query, accept="*/*"))
+            await self._transport.send(Request(doing, "GET", PODS.path(namespace, name, "log"), query, accept=ANYTHING))
         )
 
-    async def can_i(  # noqa: PLR0913 - the attributes of a review
+    async def can_i(  # noqa: PLR0913, PLR0917 - the attributes of a review, in its order
         self,
         verb: str,
         group: str,
         resource: str,
         namespace: str | None = None,
-        *,
         name: str | None = None,
         subresource: str | None = None,
     ) -> bool:

@@ -121,7 +121,12 @@ def from_exception(doing: str, server: str, error: BaseException) -> Unavailable
             why = "no answer within the time limit"
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or type(error.os_error).__name__
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
+        case (
+            aiohttp.ServerDisconnectedError()
+            | aiohttp.ClientPayloadError()
+            | ConnectionError()
+            | aiohttp.ClientOSError()
+        ):
             why = "the connection broke"
         case _:
             why = type(error).__name__

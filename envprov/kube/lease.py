@@ -2,8 +2,8 @@
 Leader election on a Lease: at most one process works, and another takes over when it falls silent.
 
 The rules are client-go's. A candidate never compares its clock with the holder's: it measures, by its own monotonic
-clock, how long the Lease has not changed. The holder cancels its work ``lease_duration - renew_deadline`` before anybody
-else may begin: work that ends within that time when it is cancelled never overlaps with another leader's.
+clock, how long the Lease has not changed. The holder cancels its work ``lease_duration - renew_deadline`` before
+anybody else may begin: work that ends within that time when it is cancelled never overlaps with another leader's.
 
 Source: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,38 @@ Manifest = Mapping[str, Any]
 _EVENT_LIMIT = 1000
 
 
+class ProjectReader:
+    """Reads Projects, each of their versions once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, Project | InvalidRecord]] = {}
+
+    def read(self, manifest: Manifest) -> Project:
+        """
+        The Project that a manifest says.
+
+        Raises:
+            InvalidRecord: See :func:`parse_project`.
+
+        """
+        name, version = manifest["metadata"]["name"], manifest["metadata"]["resourceVersion"]
+        known = self._known.get(name)
+        if known is None or known[0] != version:
+            known = (version, _parsed(manifest))
+            self._known[name] = known
+        if isinstance(known[1], InvalidRecord):
+            raise known[1]
+        return known[1]
+
+    def readable(self, manifests: Iterable[Manifest]) -> tuple[Project, ...]:
+        """The Projects that can be understood; what is wrong with the others, each of their Environments says."""
+        found = []
+        for manifest in manifests:
+            with contextlib.suppress(InvalidRecord):
+                found.append(self.read(manifest))
+        return tuple(found)
+
+
 @dataclass(frozen=True)
 class ControllerRecords:
     """
@@ -48,23 +81,18 @@ class ControllerRecords:
     environments: Informer
     projects: Informer
     tombstones: Informer
-    _parsed: dict[str, tuple[str, Project]] = field(default_factory=dict, repr=False)
+    _reader: ProjectReader = field(default_factory=ProjectReader, repr=False)
 
     def environment(self, name: str) -> Manifest | None:
         """The Environment as last seen, or None."""
         return self.environments.get(name, self.control_namespace)
 
     def project(self, name: str) -> Project | None:
-        """The Project as last seen, or None; parsed once for each of its versions."""
+        """The Project as last seen, or None."""
         manifest = self.projects.get(name, self.control_namespace)
         if manifest is None:
             return None
-        version = manifest["metadata"]["resourceVersion"]
-        known = self._parsed.get(name)
-        if known is None or known[0] != version:
-            known = (version, parse_project(manifest))
-            self._parsed[name] = known
-        return known[1]
+        return self._reader.read(manifest)
 
     def pending_successor(self, name: str) -> str | None:
         """Revision that a finished teardown owes a new Environment of this name, or None."""
@@ -149,6 +177,13 @@ def parse_project(manifest: Manifest) -> Project:
         return Project.model_validate({"name": name, "spec": manifest.get("spec", {})})
     except ValidationError as error:
         raise InvalidRecord(f"Project {name}: {faults(error)}") from error
+
+
+def _parsed(manifest: Manifest) -> Project | InvalidRecord:
+    try:
+        return parse_project(manifest)
+    except InvalidRecord as error:
+        return error
 
 
 def _event(environment: Environment, reason: str, message: str, *, warning: bool) -> dict[str, Any]:

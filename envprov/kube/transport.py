@@ -30,6 +30,7 @@ from envprov.kube.errors import from_exception, from_status, is_absent, parse_st
 log = structlog.get_logger("envprov.kube")
 
 JSON = "application/json"
+ANYTHING = "*/*"
 POOL_SIZE = 1024
 """Connections at once. Each watch holds one for good, so the usual 100 could starve the requests beside them."""
 CREDENTIALS_SECONDS = 60.0
@@ -83,6 +84,11 @@ class Request:
     accept: str = JSON
     absent_ok: bool = False
 
+    @property
+    def is_yaml(self) -> bool:
+        """Whether the server reads the body as YAML."""
+        return self.content_type.endswith("yaml")
+
 
 class Transport:
     """
@@ -121,6 +127,7 @@ class Transport:
         """Close all connections."""
         await self._api.close()  # type: ignore[no-untyped-call]
         await self._connector.close()
+        await asyncio.sleep(0)  # connections that were aborted end in the next turn of the loop
 
     async def send(self, request: Request) -> Any:  # noqa: ANN401 - JSON or text, as the server says
         """
@@ -130,7 +137,7 @@ class Transport:
             request: What is asked.
 
         Returns:
-            Parsed JSON, the text of any other answer, or None for an absent object where that is a result.
+            Parsed JSON, text where that is accepted, or None for an absent object where that is a result.
 
         Raises:
             EnvprovError: As ``kube.errors`` translates.
@@ -146,7 +153,7 @@ class Transport:
             if request.absent_ok and is_absent(code, status):
                 return None
             raise from_status(request.doing, code, status, headers.get("Retry-After"))
-        if not headers.get("Content-Type", "").startswith(JSON):
+        if ANYTHING in request.accept and not headers.get("Content-Type", "").startswith(JSON):
             return body.decode(errors="replace")
         try:
             return json.loads(body)
@@ -201,16 +208,19 @@ class Transport:
     async def _open(self, request: Request, patience: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = {
             "Accept": request.accept,
-            "Content-Type": request.content_type,
+            # With a charset the library leaves the bytes alone. It would escape what is beyond the basic plane as a
+            # surrogate pair, which is JSON but no YAML, and the server reads an apply patch as YAML.
+            "Content-Type": f"{request.content_type}; charset=utf-8" if request.is_yaml else request.content_type,
             "User-Agent": "envprov",
         }
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, request.body)
         url = self.server + request.path
         if request.query:
             url += "?" + urlencode(request.query, quote_via=quote)
+        body = json.dumps(request.body, ensure_ascii=False).encode() if request.is_yaml else request.body
         try:
             answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
-                request.method, url, headers=headers, body=request.body, _request_timeout=patience
+                request.method, url, headers=headers, body=body, _request_timeout=patience
             )
         except aiohttp.InvalidURL as error:
             raise ConfigError(f"{self._access.source}: server {self.server!r} is no URL") from error
@@ -261,9 +271,13 @@ class Transport:
 
 
 def _close(response: aiohttp.ClientResponse | None) -> None:
-    # An answer that was read to its end has given its connection back already; any other connection is of no use.
-    if response is not None:
-        response.close()
+    """Give up an answer. One that was read to its end has given its connection back already and loses nothing."""
+    if response is None:
+        return
+    if response.connection is not None and response.connection.transport is not None:
+        # A close would wait half a minute for the far side's farewell, and outlive the client.
+        response.connection.transport.abort()
+    response.close()
 
 
 def _open_socket(address: AddrInfoType) -> socket.socket:

@@ -202,8 +202,12 @@ def _files(folder: Path, root: Path) -> list[_File]:
 
 def _walk(folder: Path, root: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[_File]:
     real = folder.resolve()
-    if real in above or len(above) > DEPTH_LIMIT:
-        raise ChartNotFound(f"The chart's folder {folder} contains itself or lies too deep; take out the symbolic link")
+    if real in above:
+        raise ChartNotFound(
+            f"The chart's folder {folder} is a symbolic link to what contains it; take it out of the chart"
+        )
+    if len(above) >= DEPTH_LIMIT:
+        raise ChartNotFound(f"The chart's folder {folder} lies more than {DEPTH_LIMIT} folders deep")
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
@@ -250,8 +254,7 @@ def _host(address: str, schemes: tuple[str, ...], where: str, example: str) -> s
         host, _port = parts.hostname, parts.port
     except ValueError:
         raise fault from None
-    legal = _ADDRESS.fullmatch(address) is not None and "@" not in parts.netloc
-    if parts.scheme not in schemes or not host or not legal:
+    if parts.scheme not in schemes or not host or _ADDRESS.fullmatch(address) is None:
         raise fault
     return parts.netloc
 

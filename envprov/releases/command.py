@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,7 +40,7 @@ _INHERITED = frozenset(
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long each operation may take, hooks included."""
+    """How long each operation may take, hooks included. For a deployment the longer of install and upgrade holds."""
 
     install: timedelta = timedelta(minutes=5)
     upgrade: timedelta = timedelta(minutes=5)
@@ -126,7 +128,7 @@ class Command(pyhelm3.Command):
         if settings.context is not None:
             argv += ["--kube-context", settings.context]
         try:
-            ended = await run(argv, input or b"", _environment(settings), Limits(self._limit, settings.grace))
+            ended = await run(argv, _readable(input), _environment(settings), Limits(self._limit, settings.grace))
         except TimeoutError as exc:
             seconds = self._limit.total_seconds()
             raise HelmTimeout(f"Helm did not {self._what} within {seconds:g} s and was stopped") from exc
@@ -137,10 +139,26 @@ class Command(pyhelm3.Command):
                 f"The Helm binary {settings.binary!r} cannot be run: {exc.strerror}; install Helm 4 (or 3.17 or later) "
                 "and name it in the setting helm.binary"
             ) from exc
+        if ended.code < 0:
+            raise HelmFailed(
+                f"Helm was ended by somebody else ({_signal_name(-ended.code)}) when it was to {self._what}"
+            )
         if ended.code != 0:
             raise error_of(ended.stderr.decode(errors="replace"))
         self.stdout = ended.stdout
         return ended.stdout
+
+
+def _readable(values: bytes | None) -> bytes:
+    """Helm reads values as YAML, which knows no surrogate pairs: the library escapes an emoji as one."""
+    return json.dumps(json.loads(values), ensure_ascii=False).encode() if values else b""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _own_limit(limit: timedelta) -> timedelta:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from envprov.domain.errors import ConfigError, HelmFailed
+from envprov.domain.errors import ConfigError, Conflict, HelmFailed
 from envprov.releases.charts import ChartRef
 from envprov.releases.command import Command, HelmSettings
 from envprov.releases.manifests import parse
@@ -27,8 +27,10 @@ _SERVER_SIDE_SINCE = (4, 0)
 _FORCING = ("--server-side=true", "--force-conflicts")
 _DEPLOYING = (
     "--reset-values",  # or an empty document would mean: the values of the revision before
-    "--disable-openapi-validation",  # the API server validates; fetching its schemas would cost Helm 0.1 to 0.2 s of CPU
+    "--disable-openapi-validation",  # the API server validates; fetching its schemas would cost 0.1 to 0.2 s
 )
+_NOT_FOUND = "release: not found"
+_SWALLOWED = "failed to delete release"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.\d+\S*")
 
 
@@ -155,11 +157,10 @@ class Helm:
             HelmTimeout: It took too long.
 
         """
-        limit = max(self._settings.timeouts.install, self._settings.timeouts.upgrade)
         labels = ",".join(f"{name}={value}" for name, value in sorted(release.labels.items()))
         command = self._command(
             f"deploy release {release.name}",
-            limit,
+            max(self._settings.timeouts.install, self._settings.timeouts.upgrade),
             *_identity(service_account_user(release.namespace, release.installer)),
             *(("--labels", labels) if labels else ()),
             *await self._forcing(),
@@ -181,8 +182,8 @@ class Helm:
         """
         Bring an earlier revision back, as a new one: the way out of ``pending-upgrade`` and ``pending-rollback``.
 
-        It only unlocks the release for the next deployment, which runs its hooks; here a hook that hangs would leave the
-        release pending once more.
+        It only unlocks the release for the next deployment, which runs its hooks; here they are left out, since one
+        that hangs would leave the release pending once more.
 
         Args:
             name: Name of the release.
@@ -214,17 +215,26 @@ class Helm:
             no_hooks: Whether hooks that run before and after the deletion are left out.
 
         Raises:
-            HelmFailed: An object could not be deleted; Helm does not always say why. It can be run again.
+            HelmFailed: An object could not be deleted, or a hook failed. It can be run again.
             EnvprovError: As for ``deploy``.
 
         """
-        command = self._command(
-            f"uninstall release {name}",
-            self._settings.timeouts.uninstall,
-            *_identity(as_user),
-            "--ignore-not-found",
-        )
-        await command.uninstall(name, namespace=namespace, no_hooks=no_hooks)
+        try:
+            await self._uninstall(name, namespace, _identity(as_user), no_hooks=no_hooks)
+        except HelmFailed as exc:
+            if _SWALLOWED not in str(exc):
+                raise
+            # Helm keeps to itself why an object could not be deleted, unless it is asked for every step it takes.
+            await self._uninstall(name, namespace, (*_identity(as_user), "--debug"), no_hooks=no_hooks)
+
+    async def _uninstall(self, name: str, namespace: str, flags: Sequence[str], *, no_hooks: bool) -> None:
+        command = self._command(f"uninstall release {name}", self._settings.timeouts.uninstall, *flags)
+        try:
+            await command.uninstall(name, namespace=namespace, no_hooks=no_hooks)
+        except Conflict as exc:
+            # Not --ignore-not-found, which calls it a success too when Helm may not even look (3.17 and 4.3).
+            if _NOT_FOUND not in str(exc):
+                raise
 
     def _command(self, what: str, limit: timedelta, *flags: str) -> Command:
         return Command(self._settings, limit, what, flags)

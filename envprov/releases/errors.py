@@ -54,8 +54,13 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[EnvprovError]], ...] = tuple(
 )
 """The first that matches names the cause; what is certain stands before what is only likely."""
 
+_SWALLOWED = re.compile(
+    r"uninstall: Failed to delete release(?:\" error=\"|: )\[(?P<reason>.*)\](?:\"|$)", re.MULTILINE
+)
+"""Why an object could not be deleted: only ``--debug`` tells."""
+_STACK = re.compile(r"^helm\.go:\d+: .* \[debug\] ", re.MULTILINE)
 _NOISE = re.compile(
-    r"^(WARNING: |level=(DEBUG|INFO|WARN) |[IW]\d{4} |coalesce\.go|walk\.go|Pulled: |Digest: |Use --debug flag )"
+    r"^(WARNING: |level=(DEBUG|INFO|WARN) |[IW]\d{4} |\w+\.go:\d+: |Pulled: |Digest: |Use --debug flag )"
 )
 _WRAPPING = re.compile(
     r"^("
@@ -65,10 +70,11 @@ _WRAPPING = re.compile(
     r"server-side apply failed for object [^:]*: |"
     r"failed to create resource: |"
     r"cannot patch \"[^\"]*\" with kind [^:]*: |create: |query: |update: |get: |uninstall: |"
-    r"failed to (create|update|get|query with labels|perform \"[^\"]*\" on source|delete release)?: |"
+    r"failed to (create|update|get|query with labels|perform \"[^\"]*\" on source): |"
     r"an error occurred while (checking for chart dependencies\. |rolling back the release\. )|"
     r"pre-upgrade hooks failed: |release \S+ failed, and has been (uninstalled|rolled back)[^:]*: "
-    r")"
+    r")",
+    re.IGNORECASE,
 )
 _OBJECT = re.compile(
     r"(?:failed to create typed patch object \(|conflict occurred while applying object )"
@@ -99,7 +105,9 @@ def error_of(stderr: str) -> EnvprovError:
         chart or the registry answered.
 
     """
-    lines = [line for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
+    swallowed = _SWALLOWED.search(stderr)
+    told = swallowed["reason"].replace('\\"', '"') if swallowed else _STACK.split(stderr)[0]
+    lines = [line for line in told.splitlines() if line.strip() and not _NOISE.match(line)]
     cause = next((cause for pattern, cause in _CAUSES if pattern.search("\n".join(lines))), HelmFailed)
     return cause(_shortened(_joined(lines) or "Helm ended with an error that it did not describe"))
 

@@ -10,7 +10,9 @@ import yaml
 
 from envprov.domain.errors import RenderFailed
 
-NODE_LIMIT = 1_000_000
+NODE_LIMIT = 500_000
+"""Values, as written and as unfolded; reading takes about 10 µs for each."""
+DEPTH_LIMIT = 200
 
 
 class _Loader(yaml.CSafeLoader):
@@ -54,10 +56,11 @@ def parse(output: bytes) -> tuple[dict[str, Any], ...]:
         Objects in the order in which Helm wrote them.
 
     Raises:
-        RenderFailed: A document is no YAML, no object, or unfolds to more than a million values.
+        RenderFailed: A document is no YAML, no object, nested too deep, or has too many values.
 
     """
     try:
+        _check_structure(output)
         documents = [document for document in yaml.load_all(output, Loader=_Loader) if document is not None]
         for document in documents:
             if not isinstance(document, dict) or not document.get("kind"):
@@ -66,9 +69,25 @@ def parse(output: bytes) -> tuple[dict[str, Any], ...]:
     except yaml.MarkedYAMLError as fault:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 0
         raise RenderFailed(f"The chart renders something that is no YAML, in line {line}: {fault.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError):
         raise RenderFailed("The chart renders something that is no YAML that Kubernetes could read") from None
     return tuple(documents)
+
+
+def _check_structure(output: bytes) -> None:
+    """The C loader recurses for every level and would take the whole process down with a segmentation fault."""
+    depth = nodes = 0
+    for event in yaml.parse(output, Loader=_Loader):
+        if isinstance(event, yaml.NodeEvent):
+            nodes += 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_LIMIT:
+            raise RenderFailed(f"The chart renders something that is nested more than {DEPTH_LIMIT} levels deep")
+        if nodes > NODE_LIMIT:
+            raise RenderFailed(f"The chart renders more than {NODE_LIMIT} values")
 
 
 def _check_size(documents: list[Any]) -> None:

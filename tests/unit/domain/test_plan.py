@@ -1,0 +1,493 @@
+"""The way up as a table: from what is there to the one next thing to do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envprov.domain.actions import ApplyObject, DeleteObject, RollBackRelease, UninstallRelease
+from envprov.domain.desired import Desired
+from envprov.domain.errors import ChartNotFound, GhostObjects, NotOwned
+from envprov.domain.health import Condition, Health
+from envprov.domain.observed import Key, Observed
+from envprov.domain.plan import STEPS, Phase, Plan, plan
+from envprov.domain.release import ReleaseState
+from tests.unit.builders import (
+    CONTROL,
+    DIGEST,
+    IDENTITY,
+    NAMESPACE,
+    SLUG,
+    Manifest,
+    desired,
+    foreign,
+    missing,
+    ours,
+    platform,
+    project,
+    release,
+    rich_project,
+    seen,
+    stored,
+    terminating,
+)
+from tests.unit.fakes import FakeCluster
+
+SOON, HALF_A_MINUTE, RESYNC = timedelta(seconds=2), timedelta(seconds=30), timedelta(minutes=5)
+PULL = {"metadata": {"name": "registry-pull"}, "type": "kubernetes.io/dockerconfigjson", "data": {"a": "e30="}}
+TLS = {"metadata": {"name": "tls"}, "data": {"key": "a2V5"}}
+ORIGINALS: dict[Key, Manifest] = {(CONTROL, "registry-pull"): PULL, ("shared", "tls"): TLS}
+
+
+def words(decided: Plan) -> list[list[str]]:
+    return [sorted(str(action) for action in wave) for wave in decided.waves]
+
+
+def full(given_desired: Desired, originals: dict[Key, Manifest] | None = None) -> dict[Key, Manifest]:
+    """Return what stands when the base of an environment is complete: plan after plan, carried out."""
+    world = FakeCluster(originals=ORIGINALS if originals is None else originals, release=release())
+
+    async def climb() -> None:
+        for _ in range(5):
+            observed = await world.observe(given_desired, {})
+            decided = plan(given_desired, replace(observed, digest=DIGEST, health=Health(Condition.HEALTHY)))
+            for wave in decided.waves:
+                for action in wave:
+                    await world.apply(action)
+
+    asyncio.run(climb())
+    return world.live
+
+
+RICH = desired(rich_project())
+PLAIN = desired()
+STANDING = full(RICH)
+BASE = full(PLAIN)
+
+
+def without(key: Key, standing: dict[Key, Manifest] = STANDING) -> dict[Key, Manifest]:
+    return {name: item for name, item in standing.items() if name != key}
+
+
+def having(key: Key, standing: dict[Key, Manifest] = STANDING, **changes: Any) -> dict[Key, Manifest]:  # noqa: ANN401
+    return standing | {key: standing[key] | changes}
+
+
+def rich(live: dict[Key, Manifest], **changes: Any) -> Observed:  # noqa: ANN401 - any field of Observed
+    return seen(live, originals=ORIGINALS, **changes)
+
+
+def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
+    assert [step.__name__ for step in STEPS] == [
+        "admit_to_budget",
+        "ensure_namespace",
+        "refuse_ghosts",
+        "ensure_base",
+        "await_quota",
+        "hold_shared_accounts",
+        "check_chart",
+        "deploy_release",
+        "await_health",
+    ]
+
+
+def test_everything_in_place_and_healthy_is_ready_and_nothing_to_do() -> None:
+    observed = rich(STANDING, health=Health(Condition.HEALTHY))
+    assert plan(RICH, observed) == Plan(Phase.READY, f"https://{SLUG}.dev.example.com", (), RESYNC)
+
+
+def test_without_host_the_namespace_is_named() -> None:
+    observed = seen(BASE, health=Health(Condition.HEALTHY))
+    assert plan(PLAIN, observed) == Plan(Phase.READY, f"ready in namespace {NAMESPACE}", (), RESYNC)
+
+
+# --- Namespace
+
+
+def test_no_namespace_makes_it() -> None:
+    decided = plan(RICH, Observed(missing()))
+    assert words(decided) == [[f"apply Namespace {NAMESPACE}"]]
+    assert (decided.phase, decided.look_again) == (Phase.PREPARING, SOON)
+    ((action,),) = decided.waves
+    assert isinstance(action, ApplyObject)
+    assert action.manifest["metadata"] == {
+        "name": NAMESPACE,
+        "labels": {
+            "app.kubernetes.io/managed-by": "envprov",
+            "envprov.io/environment": SLUG,
+            "envprov.io/project": "shop",
+            "envprov.io/guard": "env",
+            "pod-security.kubernetes.io/enforce": "baseline",
+            "pod-security.kubernetes.io/enforce-version": "v1.30",
+            "pod-security.kubernetes.io/audit": "restricted",
+            "pod-security.kubernetes.io/audit-version": "v1.30",
+            "pod-security.kubernetes.io/warn": "restricted",
+            "pod-security.kubernetes.io/warn-version": "v1.30",
+        },
+        "annotations": {"envprov.io/branch": "feature/x", "envprov.io/owner": f"{CONTROL}/{SLUG}"},
+    }
+
+
+def test_a_foreign_namespace_is_refused_and_not_touched() -> None:
+    with pytest.raises(NotOwned, match=f"Namespace {NAMESPACE} exists and does not belong to Environment {CONTROL}/"):
+        plan(RICH, Observed(foreign()))
+
+
+def test_a_terminating_namespace_is_waited_for() -> None:
+    decided = plan(RICH, Observed(terminating()))
+    message = f"waits until the old Namespace {NAMESPACE} has gone"
+    assert decided == Plan(Phase.PREPARING, message, (), SOON)
+
+
+def test_ghosts_are_refused_by_name_before_anything_else_is_made() -> None:
+    own_access = {key: STANDING[key] for key in (("Namespace", NAMESPACE), ("RoleBinding", "envprov-controller"))}
+    with pytest.raises(GhostObjects, match="ServiceAccount old"):
+        plan(RICH, rich(own_access, ghosts=("ServiceAccount old (uid u-0)",)))
+
+
+# --- Base
+
+
+def test_our_own_access_comes_first_because_nothing_can_be_seen_without_it() -> None:
+    only = {("Namespace", NAMESPACE): STANDING["Namespace", NAMESPACE]}
+    decided = plan(RICH, Observed(seen(only).namespace))
+    assert words(decided) == [["apply RoleBinding envprov-controller"]]
+    assert (decided.phase, decided.look_again) == (Phase.PREPARING, SOON)
+
+
+def test_the_base_comes_in_waves() -> None:
+    own_access = {key: STANDING[key] for key in (("Namespace", NAMESPACE), ("RoleBinding", "envprov-controller"))}
+    assert words(plan(RICH, rich(own_access))) == [
+        ["apply LimitRange envprov"],
+        ["apply ResourceQuota envprov"],
+        [
+            "apply NetworkPolicy envprov-default-deny",
+            "apply NetworkPolicy envprov-dns",
+            "apply NetworkPolicy envprov-ingress",
+            "apply NetworkPolicy envprov-internet",
+            "apply NetworkPolicy envprov-same-namespace",
+            "apply RoleBinding envprov-access-edit-7f561ebf",
+            "apply RoleBinding envprov-access-view-584f3165",
+            "apply RoleBinding envprov-installer",
+            "apply Secret registry-pull",
+            "apply Secret tls",
+            "apply ServiceAccount default",
+            "apply ServiceAccount envprov-installer",
+        ],
+    ]
+
+
+def test_all_at_once_keeps_the_order_of_the_waves() -> None:
+    namespace = STANDING["Namespace", NAMESPACE]
+    relabelled = namespace | {"metadata": namespace["metadata"] | {"labels": {}}}
+    gone = {("LimitRange", "envprov"), ("ResourceQuota", "envprov"), ("NetworkPolicy", "envprov-dns")}
+    live = {key: item for key, item in STANDING.items() if key not in gone} | {("Namespace", NAMESPACE): relabelled}
+    assert words(plan(RICH, rich(live))) == [
+        [f"apply Namespace {NAMESPACE}"],
+        ["apply LimitRange envprov"],
+        ["apply ResourceQuota envprov"],
+        ["apply NetworkPolicy envprov-dns"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        pytest.param(without(("LimitRange", "envprov")), [["apply LimitRange envprov"]], id="LimitRange gone"),
+        pytest.param(without(("ResourceQuota", "envprov")), [["apply ResourceQuota envprov"]], id="quota gone"),
+        pytest.param(without(("Secret", "tls")), [["apply Secret tls"]], id="copy gone"),
+        pytest.param(
+            having(("NetworkPolicy", "envprov-default-deny"), spec={"podSelector": {"matchLabels": {"a": "b"}}}),
+            [["apply NetworkPolicy envprov-default-deny"]],
+            id="default-deny narrowed",
+        ),
+        pytest.param(
+            having(("RoleBinding", "envprov-installer"), roleRef={"kind": "ClusterRole", "name": "view"}),
+            [["delete RoleBinding envprov-installer"]],
+            id="roleRef changed -> deleted first, since it cannot be changed",
+        ),
+        pytest.param(
+            having(("RoleBinding", "envprov-controller"), roleRef={"kind": "ClusterRole", "name": "view"})
+            | {("LimitRange", "envprov"): {"metadata": {}}},
+            [["delete RoleBinding envprov-controller"]],
+            id="our own roleRef changed -> that alone, for nothing else is allowed then",
+        ),
+        pytest.param(
+            having(("Secret", "tls"), type="kubernetes.io/tls"),
+            [["delete Secret tls"]],
+            id="type of a Secret changed -> deleted first, since it cannot be changed",
+        ),
+        pytest.param(
+            having(("RoleBinding", "envprov-installer"), subjects=[]),
+            [["apply RoleBinding envprov-installer"]],
+            id="subjects changed -> applied",
+        ),
+    ],
+)
+def test_what_is_gone_or_changed_is_put_back(live: dict[Key, Manifest], expected: list[list[str]]) -> None:
+    assert words(plan(RICH, rich(live))) == expected
+
+
+def test_after_the_deletion_comes_the_binding_anew() -> None:
+    assert words(plan(RICH, rich(without(("RoleBinding", "envprov-installer"))))) == [
+        ["apply RoleBinding envprov-installer"]
+    ]
+
+
+def test_a_deletion_is_of_what_was_seen() -> None:
+    live = having(("RoleBinding", "envprov-installer"), roleRef={"name": "view"})
+    ((action,),) = plan(RICH, rich(live)).waves
+    uid = STANDING["RoleBinding", "envprov-installer"]["metadata"]["uid"]
+    assert action == DeleteObject("rbac.authorization.k8s.io/v1", "RoleBinding", NAMESPACE, "envprov-installer", uid)
+
+
+# --- Strays
+
+
+def stray(
+    kind: str, name: str, *, manager: str = "envprov", of: str = SLUG, chart: bool = False
+) -> dict[Key, Manifest]:
+    marks = {"app.kubernetes.io/managed-by": manager, "envprov.io/environment": of}
+    manifest: Manifest = {"kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "labels": marks}}
+    if chart:
+        manifest["metadata"]["annotations"] = {"meta.helm.sh/release-name": SLUG}
+    return {(kind, name): stored(manifest)}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param(
+            stray("RoleBinding", "envprov-access-admin-1"),
+            ["delete RoleBinding envprov-access-admin-1"],
+            id="access withdrawn -> deleted",
+        ),
+        pytest.param(stray("Secret", "old"), ["delete Secret old"], id="Secret no longer copied -> deleted"),
+        pytest.param(
+            stray("NetworkPolicy", "envprov-shared"),
+            ["delete NetworkPolicy envprov-shared"],
+            id="policy no longer wanted -> deleted",
+        ),
+        pytest.param(
+            stray("ServiceAccount", "default"),
+            ["apply ServiceAccount default"],
+            id="no pull secret any more -> only what we gave is taken back",
+        ),
+        pytest.param(stray("Secret", "shop", chart=True), [], id="of the chart -> stays"),
+        pytest.param(stray("Secret", "shop", manager="Helm"), [], id="of somebody else -> stays"),
+        pytest.param(stray("Secret", "shop", of="other"), [], id="of another environment -> stays"),
+    ],
+)
+def test_what_nothing_wants_any_more_goes(more: dict[Key, Manifest], expected: list[str]) -> None:
+    observed = seen(BASE | more, health=Health(Condition.HEALTHY))
+    assert words(plan(PLAIN, observed)) == ([expected] if expected else [])
+
+
+def test_the_default_account_loses_what_we_gave_it_and_nothing_else() -> None:
+    observed = seen(BASE | stray("ServiceAccount", "default"))
+    ((action,),) = plan(PLAIN, observed).waves
+    assert action == ApplyObject(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
+    )
+
+
+# --- Copied Secrets
+
+
+def test_a_secret_that_nobody_has_made_is_waited_for_after_the_rest() -> None:
+    only_tls = {("shared", "tls"): TLS}
+    base = full(RICH, only_tls)
+    decided = plan(RICH, seen(base, originals=only_tls))
+    assert decided == Plan(
+        Phase.PREPARING,
+        f"waits for the Secret {CONTROL}/registry-pull, which copySecrets of the Project names and nobody has made",
+        (),
+        HALF_A_MINUTE,
+    )
+    less = without(("LimitRange", "envprov"), base)
+    assert words(plan(RICH, seen(less, originals=only_tls))) == [["apply LimitRange envprov"]]
+
+
+def test_a_copy_stays_when_its_original_is_gone() -> None:
+    decided = plan(RICH, seen(STANDING, originals={(CONTROL, "registry-pull"): PULL}))
+    assert decided.waves == ()
+    assert "waits for the Secret shared/tls" in decided.message
+
+
+def test_a_copy_follows_its_original() -> None:
+    newer = ORIGINALS | {("shared", "tls"): TLS | {"data": {"key": "bmV3"}}}
+    ((action,),) = plan(RICH, seen(STANDING, originals=newer)).waves
+    assert isinstance(action, ApplyObject)
+    assert action.manifest["data"] == {"key": "bmV3"}
+
+
+# --- Quota
+
+
+def test_the_quota_must_count_before_the_chart() -> None:
+    live = having(("ResourceQuota", "envprov"), status={}) | {}
+    decided = plan(RICH, rich(live, release=release(ReleaseState.ABSENT)))
+    message = "waits until the quota counts count/configmaps, count/ingresses.networking.k8s.io, count/jobs.batch"
+    assert decided == Plan(Phase.PREPARING, message, (), SOON)
+
+
+def test_the_quota_must_count_with_the_new_size() -> None:
+    larger = replace(PLAIN, size=PLAIN.sizes["M"])
+    quota = BASE["ResourceQuota", "envprov"]
+    live = BASE | {("ResourceQuota", "envprov"): quota | {"spec": {"hard": larger.size.hard()}}}
+    decided = plan(larger, seen(live))
+    assert decided == Plan(
+        Phase.PREPARING, "waits until the quota counts limits.memory, persistentvolumeclaims, pods", (), SOON
+    )
+
+
+# --- Chart and release
+
+
+def test_a_chart_that_cannot_be_had_ends_the_pass() -> None:
+    with pytest.raises(ChartNotFound, match="no chart"):
+        plan(RICH, rich(STANDING, digest=None, chart_fault=ChartNotFound("no chart at shop")))
+
+
+RELEASES = [
+    pytest.param(ReleaseState.ABSENT, None, "deploy", id="no release -> install"),
+    pytest.param(ReleaseState.FAILED, None, "deploy", id="first try failed -> try again"),
+    pytest.param(ReleaseState.FAILED, 1, "deploy", id="upgrade failed -> upgrade again"),
+    pytest.param(ReleaseState.SUPERSEDED, 1, "deploy", id="superseded -> upgrade"),
+    pytest.param(ReleaseState.UNINSTALLED, None, "deploy", id="uninstalled, history kept -> install"),
+    pytest.param(ReleaseState.PENDING_INSTALL, None, "uninstall", id="killed while installing -> uninstall"),
+    pytest.param(ReleaseState.UNINSTALLING, 1, "uninstall", id="killed while uninstalling -> uninstall"),
+    pytest.param(ReleaseState.PENDING_UPGRADE, 3, "roll back to 3", id="killed while upgrading -> roll back"),
+    pytest.param(ReleaseState.PENDING_UPGRADE, None, "uninstall", id="nothing to go back to -> uninstall"),
+    pytest.param(ReleaseState.PENDING_ROLLBACK, 3, "roll back to 3", id="killed while rolling back -> roll back"),
+    pytest.param(ReleaseState.PENDING_ROLLBACK, None, "uninstall", id="rollback to nothing -> uninstall"),
+    pytest.param(ReleaseState.UNKNOWN, 2, "roll back to 2", id="unknown -> roll back"),
+    pytest.param(ReleaseState.UNKNOWN, None, "uninstall", id="unknown and nothing to go back to -> uninstall"),
+]
+
+
+@pytest.mark.parametrize(("state", "back", "expected"), RELEASES)
+def test_every_state_of_a_release(state: ReleaseState, back: int | None, expected: str) -> None:
+    decided = plan(RICH, rich(STANDING, release=release(state, back=back)))
+    ((action,),) = decided.waves
+    if expected == "uninstall":
+        assert action == UninstallRelease(IDENTITY)
+    elif expected == "deploy":
+        assert str(action) == f"deploy release {SLUG}"
+    else:
+        assert action == RollBackRelease(IDENTITY, int(expected.rsplit(" ", 1)[1]))
+    assert (decided.phase, decided.look_again) == (Phase.DEPLOYING, SOON)
+
+
+def test_each_state_is_in_the_table() -> None:
+    told = {row.values[0] for row in RELEASES}
+    assert told | {ReleaseState.DEPLOYED} == set(ReleaseState)
+
+
+@pytest.mark.parametrize(
+    ("state", "digest", "message"),
+    [
+        pytest.param(ReleaseState.ABSENT, None, f"installs release {SLUG}", id="absent"),
+        pytest.param(ReleaseState.DEPLOYED, "d0", f"upgrades release {SLUG}", id="another digest"),
+        pytest.param(ReleaseState.DEPLOYED, None, f"upgrades release {SLUG}", id="no digest"),
+        pytest.param(ReleaseState.FAILED, DIGEST, f"upgrades release {SLUG}", id="failed with this digest"),
+    ],
+)
+def test_what_is_said_of_a_deployment(state: ReleaseState, digest: str | None, message: str) -> None:
+    decided = plan(RICH, rich(STANDING, release=release(state, digest=digest)))
+    assert (decided.message, words(decided)) == (message, [[f"deploy release {SLUG}"]])
+
+
+def test_a_release_that_was_not_read_is_waited_for() -> None:
+    decided = plan(RICH, rich(STANDING, release=None))
+    assert decided == Plan(Phase.DEPLOYING, "reads the release", (), SOON)
+
+
+@pytest.mark.parametrize(
+    ("condition", "phase"),
+    [
+        pytest.param(Condition.PROGRESSING, Phase.STARTING, id="starting"),
+        pytest.param(Condition.FAILED, Phase.UNHEALTHY, id="failed"),
+        pytest.param(Condition.QUOTA_EXCEEDED, Phase.UNHEALTHY, id="over quota"),
+    ],
+)
+def test_workloads_are_waited_for_and_cited(condition: Condition, phase: Phase) -> None:
+    decided = plan(RICH, rich(STANDING, health=Health(condition, ("Deployment web: 0 of 1", "Job j: not complete"))))
+    expected = Plan(phase, "Deployment web: 0 of 1; Job j: not complete", (), timedelta(seconds=15))
+    assert decided == expected
+
+
+# --- A second pass after a full one
+
+NAMES = st.sampled_from(["databases", "search", "ingress-nginx", "gateway"])
+PROJECTS = st.fixed_dictionaries(
+    {
+        "access": st.lists(
+            st.sampled_from(
+                [{"group": "g"}, {"group": "g", "role": "view"}, {"user": "u", "role": "admin"}, {"user": "g"}]
+            ),
+            max_size=4,
+        ),
+        "copySecrets": st.lists(
+            st.fixed_dictionaries({"namespace": st.just("shared"), "name": NAMES, "imagePull": st.booleans()}),
+            max_size=3,
+            unique_by=lambda copied: str(copied["name"]),
+        ),
+        "sizes": st.sampled_from([{}, {"default": "M"}, {"default": "L"}]),
+    }
+)
+NETWORKS = st.fixed_dictionaries(
+    {
+        "profile": st.sampled_from(["internet", "isolated"]),
+        "ingress_namespaces": st.lists(NAMES, max_size=2),
+        "shared_namespaces": st.lists(NAMES, max_size=2),
+    }
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(before=PROJECTS, after=PROJECTS, networks=st.tuples(NETWORKS, NETWORKS))
+def test_a_pass_right_after_a_full_one_does_nothing(
+    before: dict[str, Any], after: dict[str, Any], networks: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    originals: dict[Key, Manifest] = {
+        ("shared", name): {"metadata": {"name": name}, "data": {"a": "YQ=="}}
+        for name in ("databases", "search", "ingress-nginx", "gateway")
+    }
+    world = FakeCluster(originals=originals)
+
+    async def climb(wanted: Desired) -> list[str]:
+        for _ in range(8):
+            observed = await world.observe(wanted, {})
+            decided = plan(wanted, observed)
+            if not decided.waves:
+                assert decided.phase is Phase.READY, decided
+                return sorted(f"{kind} {name}" for kind, name in world.live if name != "default")
+            for wave in decided.waves:
+                for action in wave:
+                    await world.apply(action)
+        raise AssertionError(f"no end: {decided}")
+
+    async def story() -> None:
+        first = desired(project(**before), platform(network=networks[0]))
+        second = desired(project(**after), platform(network=networks[1]))
+        held = await climb(first)
+        assert await climb(first) == held
+        changed = await climb(second)
+        world.done.clear()
+        assert await climb(second) == changed
+        assert world.done == []
+        assert await climb(first) == held  # and back again leaves nothing behind
+
+    asyncio.run(story())
+
+
+def test_namespaces_of_others_are_not_ours() -> None:
+    assert ours().uid == "u-ns"
+    assert (missing().uid, missing().resource_version) == ("", "")
