@@ -64,6 +64,8 @@ class LiveCluster:
     helm: Helm
     charts: Charts
     _bound_at: dict[str, float] = field(default_factory=dict, repr=False)
+    _releases: dict[str, Release] = field(default_factory=dict, repr=False)
+    _landed: dict[str, int] = field(default_factory=dict, repr=False)
 
     async def observe(self, desired: Desired, fresh: Mapping[Key, Manifest]) -> Observed:
         """See ``envprov.controller.ports.Cluster.observe``."""
@@ -85,12 +87,12 @@ class LiveCluster:
         if ("RoleBinding", "envprov-controller") not in live:
             return Observed(seen, live)
         is_new = ("LimitRange", objects.QUOTA) not in live
-        secrets, originals, ghosts = await asyncio.gather(
-            self.client.list(resources.SECRETS, identity.namespace, label_selector=OURS),
+        originals, ghosts, copies = await asyncio.gather(
             self._originals(desired),
             self._ghosts(identity, seen) if is_new else _nothing(),
+            self._copies(desired),
         )
-        live |= {("Secret", item["metadata"]["name"]): item for item in secrets.items}
+        live |= copies
         release, (digest, chart_fault) = await asyncio.gather(self._release(identity), self._digest(desired))
         return Observed(
             namespace=seen,
@@ -155,7 +157,8 @@ class LiveCluster:
                 await self.helm.uninstall(identity.name, identity.namespace, _installer(identity))
             case DeleteNamespace(name=name, uid=uid, resource_version=version):
                 await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
-                self._bound_at.pop(name, None)
+                for memory in (self._bound_at, self._releases, self._landed):
+                    memory.pop(name, None)
         return None
 
     @contextmanager
@@ -218,6 +221,8 @@ class LiveCluster:
         listings = await asyncio.gather(
             *(self.client.list(kind, identity.namespace, metadata_only=True) for kind in kinds)
         )
+        secrets = listings[kinds.index(resources.SECRETS)].items
+        self._releases[identity.namespace] = release_of(identity.name, (item["metadata"] for item in secrets))
         born = seen.manifest["metadata"]["creationTimestamp"]
         return tuple(
             f"{kind.kind} {item['metadata']['name']} (uid {item['metadata']['uid']})"
@@ -226,11 +231,47 @@ class LiveCluster:
             if item["metadata"]["creationTimestamp"] < born
         )
 
+    async def _copies(self, desired: Desired) -> dict[Key, Manifest]:
+        """Secrets that we copied: those that are wanted as they are, others as the server's cache has them."""
+        namespace = desired.identity.namespace
+        names = [source.name for source in desired.secrets]
+        known, wanted = await asyncio.gather(
+            self.client.list(resources.SECRETS, namespace, label_selector=OURS, may_be_stale=True),
+            asyncio.gather(*(self.client.get(resources.SECRETS, name, namespace) for name in names)),
+        )
+        copies: dict[Key, Manifest] = {("Secret", item["metadata"]["name"]): item for item in known.items}
+        for name, item in zip(names, wanted, strict=True):
+            copies.pop(("Secret", name), None)
+            if item is not None:
+                copies["Secret", name] = item
+        return copies
+
     async def _release(self, identity: Identity) -> Release:
+        known = self._releases.get(identity.namespace)
+        if known is not None and await self._stands(identity, known):
+            return known
         found = await self.client.list(
             resources.SECRETS, identity.namespace, label_selector=HELM_SECRETS, metadata_only=True
         )
-        return release_of(identity.name, (item["metadata"] for item in found.items))
+        release = release_of(identity.name, (item["metadata"] for item in found.items))
+        self._releases[identity.namespace] = release
+        return release
+
+    async def _stands(self, identity: Identity, known: Release) -> bool:
+        """Whether what was last read of a release still holds: its Secret says so, and there is none after it."""
+        if known.state not in {ReleaseState.ABSENT, ReleaseState.DEPLOYED}:
+            return False
+        names = [f"sh.helm.release.v1.{identity.name}.v{known.revision + step}" for step in (0, 1)]
+        current, following = await asyncio.gather(
+            *(self.client.get(resources.SECRETS, name, identity.namespace, metadata_only=True) for name in names)
+        )
+        if following is not None:
+            return False
+        if known.state is ReleaseState.ABSENT:
+            return True
+        return current is not None and release_of(identity.name, [current["metadata"]]) == replace(
+            known, last_deployed_revision=known.revision
+        )
 
     async def _digest(self, desired: Desired) -> tuple[str | None, TerminalError | None]:
         try:
@@ -254,14 +295,16 @@ class LiveCluster:
         if release.state is not ReleaseState.DEPLOYED or release.digest != digest:
             return None
         namespace = desired.identity.namespace
-        workloads = _workloads(
-            {kind: tuple(self.caches[kind].by_index(BY_NAMESPACE, namespace)) for kind in WORKLOAD_KINDS}
-        )
+        found = {kind: tuple(self.caches[kind].by_index(BY_NAMESPACE, namespace)) for kind in WORKLOAD_KINDS}
+        if self._landed.get(namespace) != release.revision:
+            # The caches may not show yet what Helm has just made, and where nothing is, nothing is unhealthy.
+            live = await self._live(namespace, WORKLOAD_KINDS)
+            if all(_covers(found[kind], live[kind]) for kind in WORKLOAD_KINDS if kind is not resources.PODS):
+                self._landed[namespace] = release.revision
+            else:
+                found = live
+        workloads = _workloads(found)
         told = health(workloads, desired.sizes)
-        if told.condition is Condition.HEALTHY:
-            # The cache may not show yet what Helm has just made, so good news is confirmed by the API server.
-            workloads = _workloads(await self._live(namespace, WORKLOAD_KINDS))
-            told = health(workloads, desired.sizes)
         if told.condition is Condition.PROGRESSING:
             refusals = await self._refusals(namespace, workloads)
             return health(replace(workloads, refusals=refusals), desired.sizes)
@@ -276,7 +319,9 @@ class LiveCluster:
         }
         if not present:
             return ()
-        events = await self.client.list(resources.EVENTS, namespace, field_selector="reason=FailedCreate")
+        events = await self.client.list(
+            resources.EVENTS, namespace, field_selector="reason=FailedCreate", may_be_stale=True
+        )
         about = (event for event in events.items if event.get("involvedObject", {}).get("uid") in present)
         return tuple(sorted({str(event.get("message", "")) for event in about}))
 
@@ -329,6 +374,12 @@ def _seen(identity: Identity, namespace: Manifest | None) -> NamespaceSeen:
     if "deletionTimestamp" in metadata:
         return NamespaceSeen(NamespaceState.TERMINATING, namespace)
     return NamespaceSeen(NamespaceState.OURS, namespace)
+
+
+def _covers(cached: Iterable[Manifest], live: Iterable[Manifest]) -> bool:
+    """Whether a cache has all the live objects, as far as their specs go."""
+    seen = {item["metadata"]["uid"]: item["metadata"].get("generation", 0) for item in cached}
+    return all(seen.get(item["metadata"]["uid"], -1) >= item["metadata"].get("generation", 0) for item in live)
 
 
 def _workloads(found: Mapping[Resource, tuple[Manifest, ...]]) -> Workloads:

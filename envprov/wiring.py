@@ -106,7 +106,9 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 tombstones=caches[resources.CONFIG_MAPS],
             )
             cluster = LiveCluster(client, caches, helm, Charts(settings.helm.chart_root))
-            reconciler = Reconciler(records, cluster, settings.platform, now=lambda: datetime.now(UTC))
+            reconciler = Reconciler(
+                records, cluster, settings.platform, now=lambda: datetime.now(UTC).replace(microsecond=0)
+            )
             registry = CollectorRegistry()
             workers = Workers(
                 queue=queue,

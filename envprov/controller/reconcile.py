@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from envprov.controller.holdoff import Holdoff
 from envprov.controller.ports import Cluster, Manifest, Records
-from envprov.domain.actions import Action
+from envprov.domain.actions import Action, DeployRelease
 from envprov.domain.desired import Desired, desire, identity_of, name_fault
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus, Type, parse_environment
 from envprov.domain.errors import (
@@ -23,10 +23,13 @@ from envprov.domain.errors import (
 from envprov.domain.observed import Key, Observed
 from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
-from envprov.domain.report import next_expiry_check, report_fault, report_progress, report_teardown
+from envprov.domain.report import is_expired, next_expiry_check, report_fault, report_progress, report_teardown
 from envprov.domain.teardown import LOOK_AGAIN, descend
 
 Waves = tuple[tuple[Action, ...], ...]
+
+REFUSED_AGAIN = timedelta(seconds=30)
+"""A teardown that was refused is tried again: whoever refused may have let go, and no watch tells us."""
 
 ROUNDS = 12
 """A pass makes at most this many rounds of observing and applying; a full way up takes five."""
@@ -73,6 +76,12 @@ class Reconciler:
             RetryableError: Another try may succeed; the worker backs off.
 
         """
+        try:
+            return await self._serve(key)
+        except TerminalError as error:
+            return Outcome(error.reason, (), RESYNC)
+
+    async def _serve(self, key: str) -> Outcome:
         manifest = self.records.environment(key)
         if manifest is None:
             self.holdoff.forget(key)
@@ -80,12 +89,13 @@ class Reconciler:
                 return Outcome("Gone")
             await self.records.revive(key)
             return Outcome("Revived", ("create Environment",), timedelta(0))
+        is_leaving = "deletionTimestamp" in manifest["metadata"]
         try:
-            environment = parse_environment(manifest)
+            environment = parse_environment(_departing(manifest) if is_leaving else manifest)
         except InvalidRecord as error:
             await self.records.report_poison(manifest, str(error), self.now())
             return Outcome("Poison", (), RESYNC)
-        if environment.deleting:
+        if is_leaving:
             return await self._down(environment)
         try:
             return await self._up(environment)
@@ -100,6 +110,10 @@ class Reconciler:
 
     async def _up(self, environment: Environment) -> Outcome:
         desired = self._desired(environment)
+        if not environment.spec.pinned and is_expired(environment, desired, self.now()):
+            await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
+            await self.records.expire(environment)
+            return Outcome("Expired", ("delete Environment",), LOOK_AGAIN)
         if FINALIZER not in environment.finalizers:
             await self.records.hold(environment)
         done: list[str] = []
@@ -110,26 +124,36 @@ class Reconciler:
             if not decided.waves:
                 return await self._settle(environment, desired, observed, decided, done)
             if decided.phase is Phase.DEPLOYING:
-                digest = observed.digest or ""
-                rest = self.holdoff.remaining(environment.name, digest, self.now())
-                if rest is not None:
-                    return Outcome(Phase.RETRYING.value, tuple(done), rest)
-                status = report_progress(environment, desired, observed, decided, self.now())
-                environment = await self._report(environment, status)
-                try:
-                    if not await self._unless_superseded(environment, decided.waves):
-                        return Outcome("Superseded", tuple(done), timedelta(0))
-                except Conflict:
-                    raise
-                except EnvprovError as error:
-                    rest = self.holdoff.failed(environment.name, digest, self.now(), error)
-                    await self._say(environment, error, deploying=True)
-                    return Outcome(error.reason, tuple(done), rest)
-                self.holdoff.forget(environment.name)
+                environment, outcome = await self._deploy(environment, desired, observed, decided)
+                if outcome is not None:
+                    return replace(outcome, actions=tuple(done))
             else:
                 await self._carry_out(decided.waves, fresh)
             done.extend(str(action) for wave in decided.waves for action in wave)
         return Outcome("Unfinished", tuple(done), timedelta(seconds=1))
+
+    async def _deploy(
+        self, environment: Environment, desired: Desired, observed: Observed, decided: Plan
+    ) -> tuple[Environment, Outcome | None]:
+        """Let Helm work, unless it rests; with an outcome if the pass ends here."""
+        name, digest = environment.name, observed.digest or ""
+        rest = self.holdoff.remaining(name, digest, self.now())
+        if rest is not None:
+            return environment, Outcome(Phase.RETRYING.value, (), rest)
+        status = report_progress(environment, desired, observed, decided, self.now())
+        environment = await self._report(environment, status)
+        try:
+            if not await self._unless_superseded(environment, decided.waves):
+                return environment, Outcome("Superseded", (), timedelta(0))
+        except Conflict:
+            raise
+        except EnvprovError as error:
+            rest = self.holdoff.failed(name, digest, self.now(), error)
+            await self._say(environment, error, deploying=True)
+            return environment, Outcome(error.reason, (), rest)
+        if any(isinstance(action, DeployRelease) for wave in decided.waves for action in wave):
+            self.holdoff.forget(name)
+        return environment, None
 
     def _desired(self, environment: Environment) -> Desired:
         fault = name_fault(environment)
@@ -153,15 +177,16 @@ class Reconciler:
         if decided.phase is Phase.READY and (was is None or was.status != "True"):
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
         left = None if environment.spec.pinned else next_expiry_check(status, now)
-        if left == timedelta(0):
-            await self.records.tell(environment, "Expired", f"its lifetime ended at {status.expires_at}", warning=False)
-            await self.records.expire(environment)
-            return Outcome("Expired", (*done, "delete Environment"), LOOK_AGAIN)
-        return Outcome(decided.phase.value, tuple(done), min(decided.look_again, left or decided.look_again))
+        return Outcome(
+            decided.phase.value, tuple(done), decided.look_again if left is None else min(decided.look_again, left)
+        )
 
     async def _carry_out(self, waves: Waves, fresh: dict[Key, Manifest]) -> None:
         for wave in waves:
-            for written in await asyncio.gather(*(self.cluster.apply(action) for action in wave)):
+            results = await asyncio.gather(*(self.cluster.apply(action) for action in wave), return_exceptions=True)
+            for written in results:
+                if isinstance(written, BaseException):
+                    raise written  # not before all of the wave has ended: nothing goes on behind a failed pass
                 if written is not None:
                     fresh[written["kind"], written["metadata"]["name"]] = written
 
@@ -171,10 +196,11 @@ class Reconciler:
         newer = asyncio.ensure_future(self.records.superseded(environment))
         try:
             await asyncio.wait({work, newer}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                return False
-            await work
-            return True
+            if work.done():
+                await work
+                return True
+            await newer
+            return False
         finally:
             newer.cancel()
             work.cancel()
@@ -201,6 +227,8 @@ class Reconciler:
             except EnvprovError as error:
                 blocked = replace(descent, waiting_for=(str(error),))
                 await self._report(environment, report_teardown(environment, blocked, self.now()))
+                if isinstance(error, TerminalError):
+                    return Outcome(error.reason, tuple(done), REFUSED_AGAIN)
                 raise
             done.extend(str(action) for wave in descent.waves for action in wave)
         return Outcome("TearingDown", tuple(done), LOOK_AGAIN)
@@ -217,3 +245,9 @@ class Reconciler:
             return environment
         await self.records.report(environment, status)
         return environment.model_copy(update={"status": status})
+
+
+def _departing(manifest: Manifest) -> Manifest:
+    """What a teardown needs of a record: a field that nobody understands must not keep the environment for ever."""
+    spec = manifest.get("spec", {})
+    return {**manifest, "spec": {name: spec[name] for name in ("project", "branch") if name in spec}}

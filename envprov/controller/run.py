@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -102,4 +103,6 @@ class Workers:
         seconds = time.monotonic() - started
         self.metrics.passes.labels(phase).inc()
         self.metrics.pass_seconds.observe(seconds)
-        log.info("pass", key=key, phase=phase, seconds=round(seconds, 4), **facts)
+        # Namespaces of other installations wake keys that are not ours: nothing to tell.
+        level = "debug" if phase == "Gone" and not facts.get("actions") else "info"
+        log.log(getattr(logging, level.upper()), "pass", key=key, phase=phase, seconds=round(seconds, 4), **facts)

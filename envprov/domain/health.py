@@ -162,7 +162,8 @@ def _daemon_set_lacks(manifest: Manifest) -> str | None:
 def _job_findings(jobs: Iterable[Manifest]) -> Iterable[tuple[Condition, str]]:
     for job in jobs:
         owners = job["metadata"].get("ownerReferences", ())
-        if any(owner.get("kind") == "CronJob" for owner in owners) or job["spec"].get("suspend"):
+        is_hook = "helm.sh/hook" in job["metadata"].get("annotations", {})  # Helm waits for its hooks itself
+        if is_hook or any(owner.get("kind") == "CronJob" for owner in owners) or job["spec"].get("suspend"):
             continue
         name = job["metadata"]["name"]
         states = {

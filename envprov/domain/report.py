@@ -71,7 +71,7 @@ def report_progress(
     deployed_since = next(entry.last_transition_time for entry in conditions if entry.type == Type.DEPLOYED)
     before = environment.status.ready_at
     ready_at = now if is_ready and (before is None or before < deployed_since) else before
-    activity = max(environment.created_at, deployed_since, ready_at or deployed_since)
+    activity = _last_activity(environment, deployed_since, ready_at)
     return EnvironmentStatus(
         observed_generation=environment.generation,
         observed_revision=desired.revision if in_sync else environment.status.observed_revision,
@@ -141,9 +141,35 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     )
 
 
+def is_expired(environment: Environment, desired: Desired, now: datetime) -> bool:
+    """
+    Whether an environment's lifetime has ended, also while it cannot be deployed.
+
+    Args:
+        environment: The record, with its last status.
+        desired: What ought to be.
+        now: Aware moment.
+
+    Returns:
+        Never true while something new was asked for and not yet looked at: that is activity, too.
+
+    """
+    status = environment.status
+    if status.observed_generation != environment.generation:
+        return False
+    deployed = status.condition(Type.DEPLOYED)
+    activity = _last_activity(environment, deployed.last_transition_time if deployed else None, status.ready_at)
+    end = expiry(desired.lifetime, last_activity=activity)
+    return end is not None and now >= end
+
+
 def next_expiry_check(status: EnvironmentStatus, now: datetime) -> timedelta | None:
     """Time until the environment ends by itself, never negative; None if it does not."""
     return max(status.expires_at - now, timedelta(0)) if status.expires_at else None
+
+
+def _last_activity(environment: Environment, *moments: datetime | None) -> datetime:
+    return max([environment.created_at, *(moment for moment in moments if moment is not None)])
 
 
 def _in_sync(observed: Observed) -> bool:

@@ -32,6 +32,9 @@ class Size(Model):
     ephemeral_storage: Quantity = "4Gi"
     """Sum of ephemeral storage requests."""
 
+    load_balancers: int = Field(default=0, ge=0, le=100)
+    """Services of type LoadBalancer; they need allocateLoadBalancerNodePorts: false, for there are no node ports."""
+
     def fits(self, needed: Mapping[str, str]) -> bool:
         """
         Whether a need fits into this size.
@@ -54,7 +57,7 @@ class Size(Model):
             "persistentvolumeclaims": str(self.claims),
             "pods": str(self.pods),
             "services.nodeports": "0",
-            "services.loadbalancers": "0",
+            "services.loadbalancers": str(self.load_balancers),
             "count/secrets": "100",
             "count/configmaps": "100",
             "count/ingresses.networking.k8s.io": "10",

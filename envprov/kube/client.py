@@ -114,7 +114,9 @@ class KubeClient:
         """URL of the API server."""
         return self._transport.server
 
-    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+    async def get(
+        self, resource: Resource, name: str, namespace: str | None = None, *, metadata_only: bool = False
+    ) -> Object | None:
         """
         Read one object, as the last write left it.
 
@@ -122,6 +124,7 @@ class KubeClient:
             resource: Its kind.
             name: Its name.
             namespace: None for a kind outside namespaces.
+            metadata_only: Whether the object has no more than ``metadata``.
 
         Returns:
             The object, or None if it is not there. A kind that is not served is an error, not None.
@@ -129,11 +132,17 @@ class KubeClient:
         """
         doing = _doing("get", resource, name, namespace)
         found: Object | None = await self._transport.send(
-            Request(doing, "GET", resource.path(namespace, name), absent_ok=True)
+            Request(
+                doing,
+                "GET",
+                resource.path(namespace, name),
+                accept=METADATA if metadata_only else JSON,
+                absent_ok=True,
+            )
         )
         return found
 
-    async def list(
+    async def list(  # noqa: PLR0913 - the selection is the API's own
         self,
         resource: Resource,
         namespace: str | None = None,
@@ -141,9 +150,13 @@ class KubeClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
+        may_be_stale: bool = False,
     ) -> Listing:
         """
         Read a whole collection, as the last write left it, in pages.
+
+        The server answers from its watch cache, and first waits until that has caught up: up to 100 ms when nothing
+        of the kind has changed lately.
 
         Args:
             resource: Its kind.
@@ -151,6 +164,8 @@ class KubeClient:
             label_selector: In the API's syntax.
             field_selector: In the API's syntax.
             metadata_only: Whether items have no more than ``metadata``.
+            may_be_stale: Whether the cache will do as it is; nothing is waited for then, and nothing may be decided
+                that a later look could not mend.
 
         Returns:
             Everything there was at one moment; never a part of it.
@@ -162,6 +177,8 @@ class KubeClient:
 
         """
         query = {"limit": str(PAGE_SIZE), **_selectors(label_selector, field_selector)}
+        if may_be_stale:
+            query["resourceVersion"] = "0"
         accept = METADATA_LIST if metadata_only else JSON
         request = Request(
             _doing("list", resource, None, namespace), "GET", resource.path(namespace), query, accept=accept

@@ -120,6 +120,8 @@ async def _from_kubeconfig(files: tuple[Path, ...], context: str | None) -> Acce
             )
         except (ConfigException, ValueError, TypeError, KeyError, OSError) as error:
             raise ConfigError(f"kubeconfig {source}, context {name}: {error}") from None
+        # A token file may end its line; a header must not.
+        into.api_key = {scheme: value.strip() for scheme, value in into.api_key.items()}
 
     async def reread() -> None:
         fresh = Configuration()

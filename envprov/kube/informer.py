@@ -250,9 +250,11 @@ class Informer:
 
     def _pause(self, error: Exception | None, started: float) -> float:
         """Seconds until the next attempt. A server that ends watches at once is not asked in a tight loop either."""
-        if error is None and _now() - started > STEADY_SECONDS:
-            self._failures = 0
-            return 0.0
+        if error is None:
+            if _now() - started > STEADY_SECONDS:
+                self._failures = 0
+                return 0.0
+            self._failures += 1
         asked = getattr(error, "retry_after", None) or 0.0
         backoff = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(self._failures, 32))
         return asked + random.uniform(backoff / 2, backoff)  # noqa: S311 - jitter, not a secret

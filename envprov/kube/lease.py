@@ -117,7 +117,6 @@ class LeaderElection:
 
         """
         await self._acquire()
-        log.info("leading", lease=self._name, identity=self.identity)
         led = asyncio.ensure_future(work())
         renewing = asyncio.create_task(self._keep())
         try:

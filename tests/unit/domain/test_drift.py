@@ -141,3 +141,18 @@ def test_a_secret_without_data_is_in_sync() -> None:
     live = stored(EMPTY_SECRET)
     del live["data"]  # the API server leaves out a map that is empty
     assert not drifted(EMPTY_SECRET, live)
+
+
+def test_every_policy_says_both_lists_so_that_what_is_added_to_either_can_be_taken_back() -> None:
+    said = {name: {"ingress", "egress"} <= policy["spec"].keys() for name, policy in POLICIES.items()}
+    assert said == dict.fromkeys(
+        [
+            "envprov-default-deny",
+            "envprov-same-namespace",
+            "envprov-dns",
+            "envprov-ingress",
+            "envprov-shared",
+            "envprov-internet",
+        ],
+        True,
+    )

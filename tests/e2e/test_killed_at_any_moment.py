@@ -1,0 +1,133 @@
+"""Promise 6: killed at any moment and started again, it ends in the same state, with nothing leaked."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.e2e.conftest import Shop
+from tests.eventually import eventually
+from tests.shipped import Installation, Process, condition, installed
+
+Commits = Callable[[int], str]
+BRANCH = "feature/fragile"
+
+
+@pytest.fixture
+def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
+    """Yield an installation whose processes this test alone starts and kills."""
+    namespace = f"envprov-k-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", namespace)
+    with installed(cluster, namespace, tmp_path) as there:
+        yield there
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def shop_of(own: Installation, receiver: Process) -> Shop:
+    name = f"shop-{secrets.token_hex(3)}"
+    own.project(name)
+    return Shop(own, receiver, name)
+
+
+def reached(shop: Shop, point: str) -> bool:
+    """Whether the way up or down has come to a point."""
+    record = shop.record(BRANCH)
+    namespace = f"env-{record['metadata']['name']}" if record else ""
+    kubectl = shop.installation.cluster.kubectl
+
+    def scaled() -> bool:
+        found = json.loads(kubectl("get", "deploy", "-n", namespace, "-o", "json"))["items"]
+        return not found or found[0]["spec"]["replicas"] == 0
+
+    points: dict[str, Callable[[], bool]] = {
+        "namespace": lambda: f"namespace/{namespace}" in kubectl("get", "ns", "-o", "name").split(),
+        "quota": lambda: "resourcequota" in kubectl("get", "quota", "-n", namespace, "-o", "name"),
+        "release": lambda: "sh.helm.release" in kubectl("get", "secret", "-n", namespace, "-o", "name"),
+        "deployment": lambda: "web" in kubectl("get", "deploy", "-n", namespace, "-o", "name"),
+        "scaled": scaled,
+        "pods gone": lambda: kubectl("get", "pods", "-n", namespace, "-o", "name") == "",
+        "terminating": lambda: (
+            kubectl("get", "ns", namespace, "-o", "jsonpath={.status.phase}", check=False) == "Terminating"
+        ),
+    }
+    return points[point]()
+
+
+@pytest.mark.parametrize("point", ["namespace", "quota", "release", "deployment"])
+def test_controller_killed_on_the_way_up(own: Installation, commits: Commits, point: str) -> None:
+    shop = shop_of(own, own.start_receiver().ready())
+    controller = own.start_controller().ready()
+    assert shop.create(BRANCH, commits(1)) == 202
+    eventually(lambda: reached(shop, point), every=0.01, message=f"never came to {point}")
+    controller.kill()
+
+    own.start_controller()
+    environment = shop.ready(BRANCH, commits(1), within=90)
+    assert own.namespaces() == {environment["status"]["namespace"]}
+    assert environment["status"]["release"]["status"] == "deployed"
+
+
+@pytest.mark.parametrize("point", ["scaled", "pods gone", "terminating"])
+def test_controller_killed_on_the_way_down(own: Installation, commits: Commits, point: str) -> None:
+    shop = shop_of(own, own.start_receiver().ready())
+    controller = own.start_controller()
+    shop.up(BRANCH, commits(1))
+    assert shop.delete(BRANCH, commits(1)) == 202
+    eventually(lambda: reached(shop, point), every=0.01, message=f"never came to {point}")
+    controller.kill()
+
+    own.start_controller()
+    shop.gone(BRANCH, within=90)
+    assert own.namespaces() == set()
+
+
+def test_receiver_killed_between_deliveries(own: Installation, commits: Commits) -> None:
+    own.start_controller()
+    receiver = own.start_receiver().ready()
+    shop = shop_of(own, receiver)
+    assert shop.create("feature/one", commits(1)) == 202
+    receiver.kill()
+    again = Shop(own, own.start_receiver().ready(), shop.name)
+    assert again.create("feature/one", commits(1)) == 202
+    assert again.push("feature/one", commits(1), commits(2)) == 202
+    again.ready("feature/one", commits(2))
+    assert len(own.environments()) == 1
+
+
+def test_second_replica_takes_over(own: Installation, commits: Commits) -> None:
+    shop = shop_of(own, own.start_receiver().ready())
+    first = own.start_controller("--identity", "first", env={"ENVPROV_CONTROLLER__LEASE_DURATION": "PT4S"})
+    shop.up("feature/first", commits(1))
+    second = own.start_controller("--identity", "second", env={"ENVPROV_CONTROLLER__LEASE_DURATION": "PT4S"})
+    assert second.port
+    first.kill()
+    shop.up("feature/second", commits(2), within=60)
+    assert any(entry.get("event") == "leading" for entry in second.entries())
+
+
+def test_sigterm_hands_over_at_once(own: Installation, commits: Commits) -> None:
+    shop = shop_of(own, own.start_receiver().ready())
+    first = own.start_controller("--identity", "first")
+    shop.up("feature/first", commits(1))
+    second = own.start_controller("--identity", "second")
+    assert second.port
+    assert first.stop() == 0
+    # A Lease of 15 seconds that was not given up would make this take longer than that.
+    shop.up("feature/second", commits(2), within=12)
+
+
+def test_restart_writes_nothing(own: Installation, commits: Commits) -> None:
+    shop = shop_of(own, own.start_receiver().ready())
+    first = own.start_controller()
+    environment = shop.up(BRANCH, commits(1))
+    assert first.stop() == 0
+    before = shop.record(BRANCH)
+    second = own.start_controller()
+    eventually(lambda: any(entry.get("key") for entry in second.entries()), message="no pass was made")
+    assert shop.record(BRANCH) == before
+    assert condition(environment, "Ready")["status"] == "True"

@@ -1,0 +1,202 @@
+"""RBAC is real: each granted verb is used by the shipped processes, and none that they need is missing."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import rbac
+from tests.cluster import Cluster
+from tests.e2e.conftest import Shop
+from tests.eventually import eventually
+from tests.shipped import CONTROLLER, RECEIVER, Installation, installed, manifests_for
+
+Commits = Callable[[int], str]
+EVERYTHING: list[dict[str, Any]] = [
+    {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": kind.lower()},
+        "spec": {
+            "selector": {"matchLabels": {"app": kind.lower()}},
+            "template": {
+                "metadata": {"labels": {"app": kind.lower()}},
+                "spec": {"containers": [{"name": "main", "image": "registry.example.com/main:1"}]},
+            },
+            **({"serviceName": "web"} if kind == "StatefulSet" else {}),
+        },
+    }
+    for kind in ("StatefulSet", "DaemonSet", "ReplicaSet")
+] + [
+    {
+        "apiVersion": "v1",
+        "kind": "ReplicationController",
+        "metadata": {"name": "rc"},
+        "spec": {
+            "selector": {"app": "rc"},
+            "template": {
+                "metadata": {"labels": {"app": "rc"}},
+                "spec": {"containers": [{"name": "main", "image": "registry.example.com/main:1"}]},
+            },
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "bare"},
+        "spec": {"containers": [{"name": "main", "image": "registry.example.com/main:1"}]},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    },
+    {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "nightly"},
+        "spec": {
+            "schedule": "0 3 * * *",
+            "jobTemplate": {
+                "spec": {
+                    "template": {
+                        "spec": {
+                            "restartPolicy": "Never",
+                            "containers": [{"name": "main", "image": "registry.example.com/main:1"}],
+                        }
+                    }
+                }
+            },
+        },
+    },
+    {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "once"},
+        "spec": {
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "main", "image": "registry.example.com/main:1"}],
+                }
+            }
+        },
+    },
+]
+STRAYS: list[dict[str, Any]] = [
+    {"apiVersion": "v1", "kind": "LimitRange", "spec": {"limits": []}},
+    {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"count/leases.coordination.k8s.io": "5"}}},
+    {"apiVersion": "v1", "kind": "ServiceAccount"},
+    {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
+    {"apiVersion": "v1", "kind": "Secret"},
+    {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [],
+    },
+]
+
+
+SIZE = {
+    "cpu": "4",
+    "memory": "8Gi",
+    "memoryLimit": "16Gi",
+    "pods": 30,
+    "claims": 5,
+    "storage": "9Gi",
+    "loadBalancers": 1,
+}
+EXTERNAL: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "outside"},
+        "spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False, "ports": [{"port": 80}]},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "by-hand"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    },
+]
+
+
+@pytest.fixture
+def busy(cluster: Cluster, tmp_path: Path, commits: Commits) -> Iterator[Installation]:
+    """Yield an installation that has done everything there is to do."""
+    namespace = f"envprov-r-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", namespace)
+    with installed(cluster, namespace, tmp_path) as there:
+        work(there, commits)
+        yield there
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def work(there: Installation, commits: Commits) -> None:
+    """Everything that the processes have rights for."""
+    kubectl = there.cluster.kubectl
+    kubectl("create", "secret", "generic", "registry-pull", "-n", there.namespace, "--from-literal=password=x")
+    there.project(
+        "shop",
+        access=[{"user": f"{role}@example.com", "role": role} for role in ("view", "edit", "admin")],
+        copySecrets=[{"namespace": there.namespace, "name": "registry-pull", "imagePull": True}],
+        values={"extra": EVERYTHING},
+        sizes={"custom": {"event": SIZE}},
+        rules=[{"branches": ["*"], "size": "event"}],
+    )
+    controller, receiver = there.start_controller().ready(), there.start_receiver().ready()
+    shop = Shop(there, receiver, "shop")
+    assert shop.delete("feature/never", commits(9)) in {202, 204}
+    name = shop.up("feature/all", commits(1))["status"]["namespace"]
+    assert shop.push("feature/all", commits(1), commits(2)) == 202
+    shop.ready("feature/all", commits(2))
+    marks = {
+        "app.kubernetes.io/managed-by": "envprov",
+        "envprov.io/environment": name.removeprefix("env-"),
+        "envprov.io/project": "shop",
+    }
+    there.apply(*({**stray, "metadata": {"name": "stray", "namespace": name, "labels": marks}} for stray in STRAYS))
+    kinds = "limitrange,quota,serviceaccount,networkpolicy,secret,rolebinding"
+    eventually(lambda: "/stray" not in kubectl("get", kinds, "-n", name, "-o", "name"), message="strays stay")
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "envprov-controller", "namespace": name, "labels": marks},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [],
+    }
+    controller.stop()
+    kubectl("delete", "rolebinding", "envprov-controller", "-n", name)
+    kubectl("create", "-f", "-", input=yaml.safe_dump(binding))
+    controller = there.start_controller().ready()
+    role = ("get", "rolebinding", "envprov-controller", "-n", name, "-o", "jsonpath={.roleRef.name}")
+    eventually(lambda: kubectl(*role, check=False) == "envprov-env-controller", message="the roleRef was not put back")
+    there.apply(*({**external, "metadata": {**external["metadata"], "namespace": name}} for external in EXTERNAL))
+    assert shop.delete("feature/all", commits(2)) == 202
+    assert shop.create("feature/all", commits(3)) == 202
+    shop.ready("feature/all", commits(3), within=90)
+    there.project("shop", values={"replicas": 50}, rules=[{"branches": ["*"]}])
+    eventually(lambda: "QuotaExceeded" in json.dumps(there.environments()), message="the quota was never exceeded")
+    there.project("shop", rules=[{"branches": ["*"], "lifetime": {"kind": "expire-after", "idle": "PT1S"}}])
+    shop.gone("feature/all", within=90)
+    controller.stop()
+    receiver.stop()
+
+
+@pytest.mark.parametrize("account", [CONTROLLER, RECEIVER])
+def test_each_right_is_used_and_none_is_missing(busy: Installation, account: str) -> None:
+    assert busy.cluster.audit_log is not None, "this cluster has no audit log that a test can read"
+    manifests = manifests_for(busy.cluster, busy.namespace)
+    lines = busy.cluster.audit_log.read_text().splitlines()
+    found = rbac.compare(manifests, lines, rbac.Account(busy.namespace, account))
+    assert [str(right) for right in found.missing] == []
+    assert [str(right) for right in found.unused] == []
