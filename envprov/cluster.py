@@ -84,8 +84,9 @@ class LiveCluster:
         if seen.state is not NamespaceState.OURS:
             return Observed(seen)
         live = self._cached_objects(identity, fresh)
-        if ("RoleBinding", "envprov-controller") not in live:
-            return Observed(seen, live)
+        own = objects.own_access(identity, desired.platform.controller_account)
+        if drifted(own, live.get(("RoleBinding", own["metadata"]["name"]), {})):
+            return Observed(seen, live)  # without our rights nothing else can be seen
         is_new = ("LimitRange", objects.QUOTA) not in live
         originals, ghosts, copies = await asyncio.gather(
             self._originals(desired),

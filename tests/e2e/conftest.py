@@ -60,6 +60,12 @@ class Shop:
         """Path in GitLab."""
         return f"group/{self.name}"
 
+    def is_known(self) -> bool:
+        """Whether the receiver has seen the Project: it says so of any delivery."""
+        self.delete("no-such-branch", "1" * 40)
+        told = [entry for entry in self.receiver.entries() if entry.get("project") == self.path]
+        return bool(told) and told[-1]["outcome"] != "unknown_project"
+
     def create(self, branch: str, commit: str) -> int:
         """Push a new branch; returns the answer's status."""
         return self._deliver(push_created(branch, commit, project_id=7, path=self.path))
@@ -111,7 +117,9 @@ def make_shop(installation: Installation, receiver: Process, controller: Process
     def make(**spec: Any) -> Shop:  # noqa: ANN401 - any field of a Project
         name = f"shop-{secrets.token_hex(3)}"
         installation.project(name, **spec)
-        return Shop(installation, receiver, name)
+        shop = Shop(installation, receiver, name)
+        eventually(shop.is_known, message="the receiver does not know the Project")
+        return shop
 
     return make
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,13 @@ def test_rollback_that_was_killed(shop: Shop, commits: Commits) -> None:
     namespace = namespace_of(shop)
     release = namespace.removeprefix("env-")
     # A rollback runs the hooks of the revision that it goes back to, so there must be one with a hook below the newest.
+
+    def says(message: str) -> bool:
+        return message_of(shop, namespace) == message
+
     for message in ("two", "three"):
         shop.installation.project(shop.name, values={"message": message, "extra": [hook("pre-rollback", hangs=True)]})
-        eventually(lambda said=message: said == message_of(shop, namespace), message="it was not upgraded")
+        eventually(partial(says, message), message="it was not upgraded")
         shop.ready(BRANCH, commits(1))
     # A person rolls back by hand, and their Helm dies in the middle.
     command = [

@@ -31,7 +31,9 @@ def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
 def shop_of(own: Installation, receiver: Process) -> Shop:
     name = f"shop-{secrets.token_hex(3)}"
     own.project(name)
-    return Shop(own, receiver, name)
+    shop = Shop(own, receiver, name)
+    eventually(shop.is_known, message="the receiver does not know the Project")
+    return shop
 
 
 def reached(shop: Shop, point: str) -> bool:

@@ -155,6 +155,7 @@ def work(there: Installation, commits: Commits) -> None:
     )
     controller, receiver = there.start_controller().ready(), there.start_receiver().ready()
     shop = Shop(there, receiver, "shop")
+    eventually(shop.is_known, message="the receiver does not know the Project")
     assert shop.delete("feature/never", commits(9)) in {202, 204}
     name = shop.up("feature/all", commits(1))["status"]["namespace"]
     assert shop.push("feature/all", commits(1), commits(2)) == 202
@@ -185,7 +186,9 @@ def work(there: Installation, commits: Commits) -> None:
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
     there.project("shop", values={"replicas": 50}, rules=[{"branches": ["*"]}])
-    eventually(lambda: "QuotaExceeded" in json.dumps(there.environments()), message="the quota was never exceeded")
+    eventually(
+        lambda: "QuotaExceeded" in json.dumps(there.environments()), within=90, message="the quota was never exceeded"
+    )
     there.project("shop", rules=[{"branches": ["*"], "lifetime": {"kind": "expire-after", "idle": "PT1S"}}])
     shop.gone("feature/all", within=90)
     controller.stop()
