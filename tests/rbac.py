@@ -176,7 +176,7 @@ def _rights(role: Manifest, namespace: str) -> set[Right]:
 def _uses(event: Mapping[str, Any], account: Account) -> Iterator[tuple[Right, bool]]:
     """What one request of the identity used, and whether it was allowed to."""
     target = event.get("objectRef", {})
-    if event["user"]["username"] != account.user or not target:
+    if event["user"].get("username", "") != account.user or not target:
         return
     status = event.get("responseStatus", {})
     if status.get("code") == 403:

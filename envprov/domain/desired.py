@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from envprov.domain.environment import Environment
@@ -131,11 +131,6 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
 def replace_control_namespace(platform: Platform, namespace: str) -> Platform:
     """The platform as seen from the control namespace that holds the record."""
     return platform.model_copy(update={"control_namespace": namespace})
-
-
-def without_values(desired: Desired) -> Desired:
-    """The same without the values, which may hold secrets: for logs and for printing a plan."""
-    return replace(desired, values=())
 
 
 def _size_name(environment: Environment, project: Project, rule: Rule) -> str:

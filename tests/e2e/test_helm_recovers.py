@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
+from tests.shipped import Process
 
 Commits = Callable[[int], str]
 BRANCH = "feature/stuck"
@@ -124,7 +125,7 @@ def test_newer_revision_cuts_a_long_helm_run_short(make_shop: Callable[..., Shop
     assert not Path(f"/proc/{first}").exists()
 
 
-def test_rollback_that_was_killed(shop: Shop, commits: Commits) -> None:
+def test_rollback_that_was_killed(shop: Shop, controller: Process, commits: Commits) -> None:
     shop.up(BRANCH, commits(1))
     namespace = namespace_of(shop)
     release = namespace.removeprefix("env-")
@@ -147,8 +148,13 @@ def test_rollback_that_was_killed(shop: Shop, commits: Commits) -> None:
         namespace,
         "--kubeconfig",
     ]
+    # The controller would come to the rescue before anybody could see the state.
+    controller.popen.send_signal(signal.SIGSTOP)
     pid = os.posix_spawn(command[0], [*command, str(shop.installation.cluster.kubeconfig)], os.environ)
-    kill_helm(shop, namespace, "rollback", "pending-rollback")
+    try:
+        kill_helm(shop, namespace, "rollback", "pending-rollback")
+    finally:
+        controller.popen.send_signal(signal.SIGCONT)
     os.waitpid(pid, 0)
     shop.installation.project(shop.name, values={"extra": []})
     eventually(lambda: status_of(shop, namespace) == "deployed", within=60, message="it is still stuck")

@@ -284,7 +284,9 @@ def test_standalone_stopped_says_that_nobody_goes_on(cli: Cli) -> None:
     values.write_text(json.dumps({"components": {"web": {"image": {"repository": "x"}, "port": 8080}}}))
     cli.cluster.kubectl("create", "quota", "none", "-n", cli.namespace, "--hard=count/configmaps=100")
     process = cli.start("up", BRANCH, "--standalone", "--project", "shop", "--chart", str(CHART), "-f", str(values))
-    eventually(lambda: recorded(cli))
+    # A first report shows that it has come to following, where it minds signals.
+    told = ("get", "env", "-n", cli.namespace, "-o", "jsonpath={.items[*].status.conditions[*].type}")
+    eventually(lambda: cli.cluster.kubectl(*told))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode in {0, 3}

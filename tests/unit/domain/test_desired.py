@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.desired import Identity, desire, identity_of, name_fault, without_values
+from envprov.domain.desired import Identity, desire, identity_of, name_fault
 from envprov.domain.environment import parse_environment
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.lifetime import ExpireAfter, Keep
@@ -161,15 +161,6 @@ def test_a_record_under_the_name_of_another_branch_is_a_fault() -> None:
     assert fault is not None
     assert "'feature/x'" in fault
     assert f"must be named {SLUG}, not feature-x-aaaaaaaa" in fault
-
-
-def test_values_are_never_in_an_error_or_a_printed_plan() -> None:
-    secret = {"password": "hunter2"}
-    with pytest.raises(InvalidRecord) as caught:
-        desired(project(values=secret), size="M", values=secret)
-    assert "hunter2" not in str(caught.value)
-    shown = without_values(desired(project(values=secret), values=secret))
-    assert "hunter2" not in repr(shown)
 
 
 @pytest.mark.parametrize("field", ["lifetime", "pinned", "size", "revision", "project", "branch"])
