@@ -81,6 +81,7 @@ class FaultProxy:
         self._orders: list[Order] = []
         self._streams: set[web.StreamResponse] = set()
         self._open: list[web.BaseRequest] = []
+        self._asking: set[asyncio.Future[aiohttp.ClientResponse]] = set()
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
@@ -106,7 +107,10 @@ class FaultProxy:
     async def __aexit__(self, *_: object) -> None:
         self.cut()
         await self._runner.cleanup()
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=10)
         await self._session.close()
+        await asyncio.sleep(0)  # connections that were aborted end in the next turn of the loop
         self._folder.cleanup()
 
     def order(self, order: Order) -> None:
@@ -149,14 +153,7 @@ class FaultProxy:
             await asyncio.sleep(0.02)
 
     async def _forward(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        async with self._session.request(
-            request.method,
-            self._server + request.path_qs,
-            headers=headers,
-            data=await request.read(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        ) as upstream:
+        async with await self._ask(request) as upstream:
             kept = {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP}
             answer = web.StreamResponse(status=upstream.status, headers=kept)
             await answer.prepare(request)
@@ -170,9 +167,40 @@ class FaultProxy:
                         await answer.write(chunk)
             finally:
                 self._streams.discard(answer)
-                if upstream.connection is not None and upstream.connection.transport is not None:
-                    upstream.connection.transport.abort()
+                _abort(upstream)
             return answer
+
+    async def _ask(self, request: web.BaseRequest) -> aiohttp.ClientResponse:
+        """Ask the API server. A client that goes away meanwhile does not break off the handshake: that would leak."""
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        asking = asyncio.ensure_future(
+            self._session.request(
+                request.method,
+                self._server + request.path_qs,
+                headers=headers,
+                data=await request.read(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        )
+        self._asking.add(asking)
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(_drop)
+            raise
+        finally:
+            asking.add_done_callback(self._asking.discard)
+
+
+def _drop(asking: asyncio.Future[aiohttp.ClientResponse]) -> None:
+    if not asking.cancelled() and asking.exception() is None:
+        _abort(asking.result())
+
+
+def _abort(upstream: aiohttp.ClientResponse) -> None:
+    if upstream.connection is not None and upstream.connection.transport is not None:
+        upstream.connection.transport.abort()
+    upstream.close()
 
 
 def kubeconfig_of(server: str, user: Mapping[str, object], **cluster: object) -> dict[str, object]:
