@@ -13,6 +13,8 @@ The error tree. A class is named by its cause, so that a caller can branch on it
     | + Expired              the resourceVersion is too old; list again
     | + HelmFailed           Helm ended with an error that another try may cure
     | + HelmTimeout          Helm did not end in the time that the settings give it
+    | + HoldLost             a ServiceAccount went while a hold was put on it
+    | + Disarmed             the guard's policies are not in force; nothing is torn down
     | + LeadershipLost       the lease could not be renewed in time; another process may lead
     + TerminalError          Stalled: waits until spec, project, settings or cluster change
       + Forbidden            RBAC or an admission policy said no
@@ -21,6 +23,7 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + NameTaken            the record of that name names another branch
       + GhostObjects         a force-finalised namespace left objects behind
       + ChartNotFound        no chart where the Project says
+      + AccountTaken         the chart would own a ServiceAccount that is shared or somebody else's
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
 
@@ -104,6 +107,14 @@ class HelmTimeout(RetryableError):
     """Helm was ended because it took longer than its setting allows."""
 
 
+class HoldLost(RetryableError):
+    """A ServiceAccount or its Namespace was being deleted, or was another, when a hold was put on it; it was undone."""
+
+
+class Disarmed(RetryableError):
+    """The API server does not enforce the guard's policies: no teardown goes on and no hold is released."""
+
+
 class LeadershipLost(RetryableError):
     """The lease could not be renewed within its deadline: the led work was cancelled, and another process may lead."""
 
@@ -134,6 +145,10 @@ class GhostObjects(TerminalError):
 
 class ChartNotFound(TerminalError):
     """There is no chart where the Project says."""
+
+
+class AccountTaken(TerminalError):
+    """The chart would own a ServiceAccount that others share or that belongs to somebody else; names the value."""
 
 
 class RenderFailed(TerminalError):
