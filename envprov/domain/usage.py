@@ -15,7 +15,10 @@ from enum import StrEnum
 from envprov.domain.holds import Account, Holder
 
 EVERY = "*"
-"""Name of the account that stands for all ServiceAccounts of a namespace, as a Group subject does."""
+"""
+In an account: as its name, all ServiceAccounts of a namespace, as a Group subject has it; as its namespace, the one of
+that name in any namespace, as a ClusterRole with resourceNames has it.
+"""
 
 
 class Strength(StrEnum):
@@ -28,14 +31,16 @@ class Strength(StrEnum):
     GRANT = "grant"
     """Rights are bound to it, or somebody may act as it."""
     OWNER = "owner"
-    """A Helm release has it in its manifest, or an ownerReference names an owner."""
+    """A Helm release has it in its manifest."""
     IDENTITY = "identity"
     """A cloud or Vault trusts its name. Only information: whether it is used cannot be seen from here."""
+    PATH = "path"
+    """Its deletion would follow from that of another object, by an ownerReference. Only a warning."""
 
     @property
     def keeps(self) -> bool:
         """Whether such a claim keeps the ServiceAccount."""
-        return self is not Strength.IDENTITY
+        return self not in {Strength.IDENTITY, Strength.PATH}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Claim:
     One edge of the graph.
 
     Attributes:
-        account: What is used; its name is ``EVERY`` for all of a namespace.
+        account: What is used; its name or its namespace may be ``EVERY``.
         holder: Who uses it: the outermost owner that can be seen, a Deployment rather than its pods.
         strength: How much it weighs.
         how: The evidence, in words: ``spec.template.spec.serviceAccountName``, ``subject of RoleBinding``.
@@ -60,8 +65,13 @@ class Claim:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the holder lives outside the namespace of the account, and would not go with it."""
-        return self.holder.namespace != self.account.namespace
+        """
+        Whether the holder lives outside the namespace of the account, and would not go with it.
+
+        A claim on a name in any namespace is nobody's in particular: it keeps an account that is shared, and does not
+        keep the environment of a branch from going.
+        """
+        return self.account.namespace not in {self.holder.namespace, EVERY}
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,9 @@ class Usage:
         return not self.faults
 
     def of(self, account: Account) -> tuple[Claim, ...]:
-        """All claims on one account, those on all of its namespace among them."""
-        return (*self.claims.get(account, ()), *self.claims.get(Account(account.namespace, EVERY), ()))
+        """All claims on one account, those on all of its namespace and on its name anywhere among them."""
+        wider = (Account(account.namespace, EVERY), Account(EVERY, account.name))
+        return tuple(claim for node in (account, *wider) for claim in self.claims.get(node, ()))
 
     def foreign(self, account: Account) -> tuple[Claim, ...]:
         """Claims that keep an account although its whole namespace goes."""
