@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -74,11 +74,13 @@ class KubeClient:
     Args:
         transport: Sends the requests.
         namespace: What the kubeconfig's context or the pod calls its own namespace.
+        user: As whom the requests are made; empty for ourselves.
 
     """
 
-    def __init__(self, transport: Transport, namespace: str) -> None:
+    def __init__(self, transport: Transport, namespace: str, *, user: str = "") -> None:
         self._transport = transport
+        self._user = user
         self.namespace = namespace
 
     @classmethod
@@ -114,6 +116,19 @@ class KubeClient:
         """URL of the API server."""
         return self._transport.server
 
+    def acting_as(self, user: str) -> KubeClient:
+        """
+        This client with the rights of somebody else; it ends with this one.
+
+        Args:
+            user: Name of a user, such as ``system:serviceaccount:env-a:envprov-installer``; we need the verb
+                ``impersonate`` on it. A ServiceAccount also gets its groups.
+
+        Source: https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/
+
+        """
+        return KubeClient(self._transport, self.namespace, user=user)
+
     async def get(
         self, resource: Resource, name: str, namespace: str | None = None, *, metadata_only: bool = False
     ) -> Object | None:
@@ -131,7 +146,7 @@ class KubeClient:
 
         """
         doing = _doing("get", resource, name, namespace)
-        found: Object | None = await self._transport.send(
+        found: Object | None = await self._send(
             Request(
                 doing,
                 "GET",
@@ -176,17 +191,48 @@ class KubeClient:
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 
         """
-        query = {"limit": str(PAGE_SIZE), **_selectors(label_selector, field_selector)}
+        query = _selectors(label_selector, field_selector)
         if may_be_stale:
             query["resourceVersion"] = "0"
-        accept = METADATA_LIST if metadata_only else JSON
-        request = Request(
-            _doing("list", resource, None, namespace), "GET", resource.path(namespace), query, accept=accept
-        )
+        request = _listing(resource, namespace, query, metadata_only=metadata_only)
         try:
-            return await self._pages(resource, request)
+            return await self._whole(resource, request)
         except Expired:
-            return await self._pages(resource, request)
+            return await self._whole(resource, request)
+
+    async def pages(  # noqa: PLR0913 - the selection is the API's own
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
+        size: int = PAGE_SIZE,
+    ) -> AsyncGenerator[Listing, None]:
+        """
+        Read a whole collection, as the last write left it, without ever having all of it in memory.
+
+        To be closed (``contextlib.aclosing``) by whoever leaves it early.
+
+        Args:
+            resource: Its kind.
+            namespace: None for all namespaces.
+            label_selector: In the API's syntax.
+            field_selector: In the API's syntax.
+            metadata_only: Whether items have no more than ``metadata``.
+            size: How many objects a page has; fewer where they are large.
+
+        Yields:
+            Its pages in order, all of one moment. A collection that was not read to its end ends in an error.
+
+        Raises:
+            Expired: Reading took so long that the server forgot that moment: begin again.
+
+        """
+        query = {**_selectors(label_selector, field_selector), "limit": str(size)}
+        async for page in self._pages(resource, _listing(resource, namespace, query, metadata_only=metadata_only)):
+            yield page
 
     async def apply(self, manifest: Mapping[str, Any], *, manager: str, force: bool = True) -> Object:
         """
@@ -242,7 +288,7 @@ class KubeClient:
         """
         resource, name, namespace = _identify(manifest)
         doing = _doing("create", resource, name, namespace)
-        created: Object = await self._transport.send(
+        created: Object = await self._send(
             Request(doing, "POST", resource.path(namespace), {"fieldManager": manager}, manifest)
         )
         return created
@@ -279,7 +325,7 @@ class KubeClient:
         """
         doing = _doing("patch", resource, name, namespace, subresource)
         path = resource.path(namespace, name, subresource)
-        patched: Object = await self._transport.send(
+        patched: Object = await self._send(
             Request(doing, "PATCH", path, {"fieldManager": manager}, body, content_type=MERGE_PATCH)
         )
         return patched
@@ -294,6 +340,7 @@ class KubeClient:
         resource_version: str | None = None,
         propagation: Propagation = "Background",
         grace_period: int | None = None,
+        dry_run: bool = False,
     ) -> bool:
         """
         Ask for the deletion of exactly this object, never of whatever has its name.
@@ -306,6 +353,7 @@ class KubeClient:
             resource_version: Precondition: nobody has changed it since.
             propagation: What happens to what it owns.
             grace_period: Seconds; None is the kind's own.
+            dry_run: Whether the server goes through all of it, admission policies too, and leaves the object alone.
 
         Returns:
             False if there is no object of that name. True says that the deletion has begun, not that it is over.
@@ -326,9 +374,11 @@ class KubeClient:
         }
         if grace_period is not None:
             body["gracePeriodSeconds"] = grace_period
-        doing = _doing("delete", resource, name, namespace)
+        if dry_run:
+            body["dryRun"] = ["All"]
+        doing = _doing("try to delete" if dry_run else "delete", resource, name, namespace)
         path = resource.path(namespace, name)
-        return await self._transport.send(Request(doing, "DELETE", path, body=body, absent_ok=True)) is not None
+        return await self._send(Request(doing, "DELETE", path, body=body, absent_ok=True)) is not None
 
     async def watch(  # noqa: PLR0913 - the selection is the API's own
         self,
@@ -377,24 +427,25 @@ class KubeClient:
         doing = _doing("watch", resource, None, namespace)
         accept = METADATA if metadata_only else JSON
         request = Request(doing, "GET", resource.path(namespace), query, accept=accept)
-        async with self._transport.stream(request, timeout_seconds) as lines:
+        async with self._transport.stream(replace(request, user=self._user), timeout_seconds) as lines:
             if on_open is not None:
                 on_open()
             async for line in lines:
                 yield _event(doing, line)
 
-    async def get_raw(self, path: str) -> Any:  # noqa: ANN401 - whatever the path serves
+    async def get_raw(self, path: str, *, accept: str = f"{JSON}, {ANYTHING}") -> Any:  # noqa: ANN401 - what it serves
         """
         Read any path.
 
         Args:
             path: Absolute, quoted, such as ``/version`` or ``/readyz``.
+            accept: Media types that are asked for.
 
         Returns:
             Parsed JSON, or text.
 
         """
-        return await self._transport.send(Request(f"get {path}", "GET", path, accept=f"{JSON}, {ANYTHING}"))
+        return await self._send(Request(f"get {path}", "GET", path, accept=accept))
 
     async def pod_log(self, name: str, namespace: str, *, tail_lines: int, container: str | None = None) -> str:
         """
@@ -415,9 +466,7 @@ class KubeClient:
         if container is not None:
             query["container"] = container
         doing = _doing("read", PODS, name, namespace, "log")
-        return str(
-            await self._transport.send(Request(doing, "GET", PODS.path(namespace, name, "log"), query, accept=ANYTHING))
-        )
+        return str(await self._send(Request(doing, "GET", PODS.path(namespace, name, "log"), query, accept=ANYTHING)))
 
     async def can_i(  # noqa: PLR0913, PLR0917 - the attributes of a review, in its order
         self,
@@ -444,7 +493,7 @@ class KubeClient:
         asked |= {"namespace": namespace or "", "name": name or "", "subresource": subresource or ""}
         review = SELF_SUBJECT_ACCESS_REVIEWS
         body = {"apiVersion": review.api_version, "kind": review.kind, "spec": {"resourceAttributes": asked}}
-        answer = await self._transport.send(Request(f"ask whether we may {verb}", "POST", review.path(), body=body))
+        answer = await self._send(Request(f"ask whether we may {verb}", "POST", review.path(), body=body))
         return bool(answer["status"]["allowed"])
 
     async def _apply(self, manifest: Mapping[str, Any], subresource: str | None, query: Mapping[str, str]) -> Object:
@@ -453,25 +502,36 @@ class KubeClient:
             raise ValueError(f"apply {resource.kind}: the manifest names no object")
         doing = _doing("apply", resource, name, namespace, subresource)
         path = resource.path(namespace, name, subresource)
-        applied: Object = await self._transport.send(
-            Request(doing, "PATCH", path, query, manifest, content_type=APPLY_PATCH)
-        )
+        applied: Object = await self._send(Request(doing, "PATCH", path, query, manifest, content_type=APPLY_PATCH))
         return applied
 
-    async def _pages(self, resource: Resource, request: Request) -> Listing:
+    async def _send(self, request: Request) -> Any:  # noqa: ANN401 - JSON or text, as the server says
+        return await self._transport.send(replace(request, user=self._user))
+
+    async def _whole(self, resource: Resource, request: Request) -> Listing:
         items: list[Object] = []
+        version = ""
+        async for page in self._pages(resource, request):
+            items += page.items
+            version = page.resource_version
+        return Listing(tuple(items), version)
+
+    async def _pages(self, resource: Resource, request: Request) -> AsyncGenerator[Listing, None]:
         query = dict(request.query)
         whole = request.accept == JSON
         while True:
-            page = await self._transport.send(
-                Request(request.doing, request.method, request.path, query, accept=request.accept)
-            )
-            for item in page.get("items") or ():
+            page = await self._send(replace(request, query=query))
+            try:
+                items = tuple(page.get("items") or ())
+                version, token = page["metadata"]["resourceVersion"], page["metadata"].get("continue")
                 if whole:
-                    item |= {"apiVersion": resource.api_version, "kind": resource.kind}
-                items.append(item)
-            if not (token := page["metadata"].get("continue")):
-                return Listing(tuple(items), page["metadata"]["resourceVersion"])
+                    for item in items:
+                        item |= {"apiVersion": resource.api_version, "kind": resource.kind}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise Unavailable(f"{request.doing}: the answer is no list") from error
+            yield Listing(items, version)
+            if not token:
+                return
             query["continue"] = token
 
 
@@ -484,6 +544,12 @@ def _event(doing: str, line: bytes) -> WatchEvent:
     if kind == "ERROR":
         raise from_status(doing, int(found.get("code") or 0), found)
     return WatchEvent(kind, found)
+
+
+def _listing(resource: Resource, namespace: str | None, query: Mapping[str, str], *, metadata_only: bool) -> Request:
+    doing, path = _doing("list", resource, None, namespace), resource.path(namespace)
+    accept = METADATA_LIST if metadata_only else JSON
+    return Request(doing, "GET", path, {"limit": str(PAGE_SIZE), **query}, accept=accept)
 
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:

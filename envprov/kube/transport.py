@@ -72,6 +72,7 @@ class Request:
         content_type: Of the body.
         accept: Media type that is asked for.
         absent_ok: Whether an object that is not there is a result (None) and not an error.
+        user: As whom it is made; empty for ourselves.
 
     """
 
@@ -83,6 +84,7 @@ class Request:
     content_type: str = JSON
     accept: str = JSON
     absent_ok: bool = False
+    user: str = ""
 
     @property
     def is_yaml(self) -> bool:
@@ -212,7 +214,7 @@ class Transport:
             # surrogate pair, which is JSON but no YAML, and the server reads an apply patch as YAML.
             "Content-Type": f"{request.content_type}; charset=utf-8" if request.is_yaml else request.content_type,
             "User-Agent": "envprov",
-        }
+        } | ({"Impersonate-User": request.user} if request.user else {})
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, request.body)
         url = self.server + request.path
         if request.query:
