@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from envprov.domain import objects
 from envprov.domain.actions import (
     Action,
     ApplyObject,
+    ClearNamespace,
+    DeleteCustom,
     DeleteNamespace,
     DeleteObject,
     DeployRelease,
+    FenceAccounts,
+    GuardAction,
+    HoldAccount,
+    MarkHusk,
     QuietObject,
+    ReleaseAccount,
     RollBackRelease,
     UninstallRelease,
 )
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
-from envprov.domain.errors import Conflict, Forbidden, Invalid, TerminalError
+from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, TerminalError
 from envprov.domain.health import Condition, Health, Workloads, health
-from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Observed, Remains
+from envprov.domain.holds import HUSK, RELEASED, STATE
+from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
+from envprov.domain.plan import is_taken, owner_of
 from envprov.domain.project import GitChart, LocalChart, OciChart, RepositoryChart
 from envprov.domain.release import DIGEST, REVISION, Release, ReleaseState, release_of
+from envprov.domain.rendered import read_rendered
+from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.informer import Informer
+from envprov.kube.lease import LeaderElection
 from envprov.kube.resources import Resource
 from envprov.releases import charts, values
 from envprov.releases.charts import Charts
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
+from envprov.remains import RemainsReader, live_release, workloads_of
+from envprov.remains import live as live_objects
 from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
 
 Manifest = Mapping[str, Any]
@@ -42,8 +59,10 @@ Manifest = Mapping[str, Any]
 MANAGER = "envprov-controller"
 
 OURS = f"{objects.MANAGED_BY}={objects.MANAGER}"
-HELM_SECRETS = "owner=helm"
 PATIENCE_SECONDS = 5.0
+HELM_LEASE = "envprov-helm"
+HELM_LEASE_DURATION = timedelta(seconds=10)
+"""How long a Helm of a process that was killed is given to end before another one may work in its namespace."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,10 @@ class LiveCluster:
         caches: One synced informer for each watched kind, with an index of the namespace.
         helm: Speaks to Helm.
         charts: Finds charts.
+        guard: Holds what others share, and says what may go.
+        remnants: Reads what is left on the way down.
+        worker: Name of this process, unlike any other, for the locks under which Helm works.
+        now: Clock; aware moments.
 
     """
 
@@ -63,6 +86,11 @@ class LiveCluster:
     caches: Mapping[Resource, Informer]
     helm: Helm
     charts: Charts
+    guard: LiveGuard
+    remnants: RemainsReader
+    worker: str
+    now: Callable[[], datetime]
+    _rendered: dict[str, tuple[str, Rendered]] = field(default_factory=dict, repr=False)
     _bound_at: dict[str, float] = field(default_factory=dict, repr=False)
     _releases: dict[str, Release] = field(default_factory=dict, repr=False)
     _landed: dict[str, int] = field(default_factory=dict, repr=False)
@@ -95,6 +123,16 @@ class LiveCluster:
         )
         live |= copies
         release, (digest, chart_fault) = await asyncio.gather(self._release(identity), self._digest(desired))
+        rendered = Rendered()
+        if digest is not None and (release.state is not ReleaseState.DEPLOYED or release.digest != digest):
+            try:
+                rendered = await self._render(desired, digest)
+            except TerminalError as error:
+                chart_fault = error
+        present, accounts = await asyncio.gather(
+            self._present(identity, rendered),
+            self.guard.look(identity, (*desired.shared, *desired.held, *rendered.referred)),
+        )
         return Observed(
             namespace=seen,
             objects=live,
@@ -103,39 +141,25 @@ class LiveCluster:
             release=release,
             digest=digest,
             chart_fault=chart_fault,
+            rendered=rendered,
+            present=present,
+            accounts=accounts,
             health=await self._health(desired, release, digest),
         )
 
-    async def remains(self, identity: Identity) -> Remains:
+    async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
         """See ``envprov.controller.ports.Cluster.remains``."""
         seen = _seen(identity, await self.client.get(resources.NAMESPACES, identity.namespace))
-        if seen.state in {NamespaceState.MISSING, NamespaceState.FOREIGN}:
-            return Remains(seen)
-        if seen.state is NamespaceState.TERMINATING:
-            pods = await self.client.list(resources.PODS, identity.namespace)
-            return Remains(seen, workloads=Workloads(pods=tuple(pods.items)))
-        live = await self._live(identity.namespace, (resources.ROLE_BINDINGS, resources.SERVICE_ACCOUNTS))
-        tools = {(resource.kind, item["metadata"]["name"]): item for resource, items in live.items() for item in items}
-        if ("RoleBinding", "envprov-controller") not in tools:
-            return Remains(seen, tools)
-        kinds = (
-            *WORKLOAD_KINDS,
-            resources.REPLICA_SETS,
-            resources.REPLICATION_CONTROLLERS,
-            resources.CRON_JOBS,
-            resources.SERVICES,
-        )
-        found = await self._live(identity.namespace, kinds)
-        return Remains(
-            namespace=seen,
-            objects=tools,
-            workloads=_workloads(found),
-            replica_sets=found[resources.REPLICA_SETS],
-            replication_controllers=found[resources.REPLICATION_CONTROLLERS],
-            cron_jobs=found[resources.CRON_JOBS],
-            balancers=tuple(item for item in found[resources.SERVICES] if item["spec"].get("type") == "LoadBalancer"),
-            release=await self._release(identity),
-        )
+        with self._patience(identity.namespace):
+            return await self.remnants.read(identity, seen, thorough=thorough)
+
+    async def ask_guard(self, identity: Identity) -> GuardSeen:
+        """See ``envprov.controller.ports.Cluster.ask_guard``."""
+        return await self.guard.ask(identity)
+
+    def alarm(self) -> GuardSeen | None:
+        """See ``envprov.controller.ports.Cluster.alarm``."""
+        return self.guard.alarm()
 
     async def apply(self, action: Action) -> Manifest | None:
         """See ``envprov.controller.ports.Cluster.apply``."""
@@ -151,16 +175,86 @@ class LiveCluster:
             case QuietObject():
                 await self._quiet(action)
             case DeployRelease(desired=desired, digest=digest):
-                await self.helm.deploy(await self._spec(desired, digest))
+                await self._deploy(desired, digest)
             case RollBackRelease(identity=identity, to=revision):
-                await self.helm.rollback(identity.name, identity.namespace, revision, _installer(identity))
+                back = partial(self.helm.rollback, identity.name, identity.namespace, revision, _installer(identity))
+                await self._alone(identity.namespace, back)
             case UninstallRelease(identity=identity):
-                await self.helm.uninstall(identity.name, identity.namespace, _installer(identity))
+                end = partial(self.helm.uninstall, identity.name, identity.namespace, _installer(identity))
+                await self._alone(identity.namespace, end)
             case DeleteNamespace(name=name, uid=uid, resource_version=version):
                 await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
-                for memory in (self._bound_at, self._releases, self._landed):
+                for memory in (self._bound_at, self._releases, self._landed, self._rendered):
                     memory.pop(name, None)
+            case _:
+                await self._guard(action)
         return None
+
+    async def _guard(self, action: GuardAction) -> None:
+        """The guard's part of the match."""
+        match action:
+            case DeleteCustom(api_version=version, kind=kind, namespace=namespace, name=name, uid=uid):
+                await self.remnants.delete(version, kind, namespace, name, uid)
+            case HoldAccount(identity=identity, account=account, policy=policy, why=why):
+                await self.guard.hold(identity, account, policy, why, self.now())
+            case ReleaseAccount(identity=identity, account=account):
+                await self.guard.holds.release(account, identity.holder.key)
+            case FenceAccounts(namespace=namespace, uid=uid, names=names):
+                await self.guard.holds.fence(namespace, uid, names)
+            case MarkHusk(namespace=namespace, uid=uid):
+                body = {"metadata": {"uid": uid, "labels": {STATE: HUSK}, "annotations": {RELEASED: None}}}
+                await self.client.merge_patch(resources.NAMESPACES, namespace, None, body, manager=MANAGER)
+            case ClearNamespace(namespace=namespace, uid=uid, accounts=accounts):
+                await self.guard.clear(namespace, uid, accounts)
+
+    async def _deploy(self, desired: Desired, digest: str) -> None:
+        identity = desired.identity
+        spec = await self._spec(desired, digest)
+        await self._alone(identity.namespace, partial(self.helm.deploy, spec))
+        rendered = await self._render(desired, digest)
+        for name, live in (await self._present(identity, rendered)).items():
+            if is_taken(live, identity):
+                owner = owner_of(live)
+                whose = f"Helm release {owner[0]}/{owner[1]}" if owner else "no Helm release"
+                raise AccountTaken(
+                    f"ServiceAccount {identity.namespace}/{name} was installed by release {identity.name} and now "
+                    f"belongs to {whose}: two releases share it, and the first to go takes it along"
+                )
+
+    async def _alone(self, namespace: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Let Helm work in a namespace while no other process of ours does: it does not see its own kind."""
+
+        async def led() -> None:
+            await work()
+
+        election = LeaderElection(
+            self.client,
+            namespace=namespace,
+            name=HELM_LEASE,
+            identity=f"{self.worker}-{secrets.token_hex(4)}",
+            lease_duration=HELM_LEASE_DURATION,
+        )
+        await election.lead(led)
+
+    async def _render(self, desired: Desired, digest: str) -> Rendered:
+        """What the guard must know of the chart as it would be deployed; rendered once for each digest."""
+        namespace = desired.identity.namespace
+        known = self._rendered.get(namespace)
+        if known is not None and known[0] == digest:
+            return known[1]
+        found = read_rendered(await self.helm.render(await self._spec(desired, digest)), namespace)
+        self._rendered[namespace] = digest, found
+        return found
+
+    async def _present(self, identity: Identity, rendered: Rendered) -> dict[str, Manifest]:
+        names = sorted({account.name for account in rendered.owned if account.namespace == identity.namespace})
+        found = await asyncio.gather(
+            *(
+                self.client.get(resources.SERVICE_ACCOUNTS, name, identity.namespace, metadata_only=True)
+                for name in names
+            )
+        )
+        return {name: live for name, live in zip(names, found, strict=True) if live is not None}
 
     @contextmanager
     def _patience(self, namespace: str) -> Iterator[None]:
@@ -251,10 +345,7 @@ class LiveCluster:
         known = self._releases.get(identity.namespace)
         if known is not None and await self._stands(identity, known):
             return known
-        found = await self.client.list(
-            resources.SECRETS, identity.namespace, label_selector=HELM_SECRETS, metadata_only=True
-        )
-        release = release_of(identity.name, (item["metadata"] for item in found.items))
+        release = await live_release(self.client, identity)
         self._releases[identity.namespace] = release
         return release
 
@@ -299,12 +390,12 @@ class LiveCluster:
         found = {kind: tuple(self.caches[kind].by_index(BY_NAMESPACE, namespace)) for kind in WORKLOAD_KINDS}
         if self._landed.get(namespace) != release.revision:
             # The caches may not show yet what Helm has just made, and where nothing is, nothing is unhealthy.
-            live = await self._live(namespace, WORKLOAD_KINDS)
+            live = await live_objects(self.client, namespace, WORKLOAD_KINDS)
             if all(_covers(found[kind], live[kind]) for kind in WORKLOAD_KINDS if kind is not resources.PODS):
                 self._landed[namespace] = release.revision
             else:
                 found = live
-        workloads = _workloads(found)
+        workloads = workloads_of(found)
         told = health(workloads, desired.sizes)
         if told.condition is Condition.PROGRESSING:
             refusals = await self._refusals(namespace, workloads)
@@ -326,18 +417,22 @@ class LiveCluster:
         about = (event for event in events.items if event.get("involvedObject", {}).get("uid") in present)
         return tuple(sorted({str(event.get("message", "")) for event in about}))
 
-    async def _live(self, namespace: str, kinds: Iterable[Resource]) -> dict[Resource, tuple[Manifest, ...]]:
-        wanted = tuple(kinds)
-        listings = await asyncio.gather(*(self.client.list(kind, namespace) for kind in wanted))
-        return {kind: tuple(listing.items) for kind, listing in zip(wanted, listings, strict=True)}
-
 
 def _namespace_of(action: Action) -> str:
     match action:
         case ApplyObject(manifest=manifest):
             return str(manifest["metadata"].get("namespace", ""))
-        case DeleteObject(namespace=namespace) | QuietObject(namespace=namespace):
+        case (
+            DeleteObject(namespace=namespace)
+            | QuietObject(namespace=namespace)
+            | DeleteCustom(namespace=namespace)
+            | FenceAccounts(namespace=namespace)
+            | MarkHusk(namespace=namespace)
+            | ClearNamespace(namespace=namespace)
+        ):
             return namespace
+        case HoldAccount(account=account) | ReleaseAccount(account=account):
+            return account.namespace
         case DeployRelease(desired=desired):
             return desired.identity.namespace
         case RollBackRelease(identity=identity) | UninstallRelease(identity=identity):
@@ -381,17 +476,6 @@ def _covers(cached: Iterable[Manifest], live: Iterable[Manifest]) -> bool:
     """Whether a cache has all the live objects, as far as their specs go."""
     seen = {item["metadata"]["uid"]: item["metadata"].get("generation", 0) for item in cached}
     return all(seen.get(item["metadata"]["uid"], -1) >= item["metadata"].get("generation", 0) for item in live)
-
-
-def _workloads(found: Mapping[Resource, tuple[Manifest, ...]]) -> Workloads:
-    return Workloads(
-        deployments=found[resources.DEPLOYMENTS],
-        stateful_sets=found[resources.STATEFUL_SETS],
-        daemon_sets=found[resources.DAEMON_SETS],
-        jobs=found[resources.JOBS],
-        claims=found[resources.PERSISTENT_VOLUME_CLAIMS],
-        pods=found[resources.PODS],
-    )
 
 
 def _installer(identity: Identity) -> str:

@@ -82,6 +82,23 @@ class KubernetesSettings(_Frozen):
     """For one request; watches live longer."""
 
 
+class GuardSettings(_Frozen):
+    """The guard of shared ServiceAccounts."""
+
+    mode: Literal["enforce", "observe"] = "enforce"
+    """enforce: nothing is torn down while the API server does not enforce the policies, and envprov does not start on a
+    Kubernetes older than 1.30, which has none. observe: holds and teardown plans as ever, and a warning that nothing
+    stops others from deleting."""
+    interval: Seconds = timedelta(seconds=30)
+    """Time between two looks at who uses what, and between two tests of the policies."""
+    release_grace: Seconds = timedelta(seconds=60)
+    """How long a holder must be seen to use a ServiceAccount no more before its hold goes; at least two looks."""
+    fence_settle: Seconds = timedelta(seconds=5)
+    """How long ServiceAccounts get no new pods and tokens before the last look of a teardown."""
+    auto_release: frozenset[str] = frozenset()
+    """Declared holders, by name, whose holds go by themselves when they have run out; all others stay."""
+
+
 class LogSettings(_Frozen):
     """Logs, on standard error."""
 
@@ -112,6 +129,8 @@ class Settings(BaseSettings):
     """The controller."""
     helm: HelmSettings = HelmSettings()
     """Helm."""
+    guard: GuardSettings = GuardSettings()
+    """The guard of shared ServiceAccounts."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     """The API server."""
     log: LogSettings = LogSettings()

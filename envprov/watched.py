@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from envprov.domain.names import environment_of
+from envprov.domain.objects import MANAGED_BY, MANAGER
 from envprov.kube import resources
 from envprov.kube.resources import Resource
 
@@ -46,6 +47,7 @@ _METADATA = (
     "creationTimestamp",
     "deletionTimestamp",
 )
+_ACCOUNTS = "system:serviceaccount"
 _SPEC = ("replicas", "suspend")
 _STATUS_OF_PODS = ("phase",)
 
@@ -79,6 +81,18 @@ def keep_health(manifest: Manifest) -> Manifest | None:
             "status": {key: status[key] for key in _STATUS_OF_PODS if key in status},
         }
     return kept
+
+
+def keep_grant(manifest: Manifest) -> Manifest | None:
+    """What a binding grants to ServiceAccounts of other namespaces; nothing of those that do not, and of our own."""
+    metadata = manifest["metadata"]
+    if metadata.get("labels", {}).get(MANAGED_BY) == MANAGER:
+        return None
+    home = metadata.get("namespace", "")
+    grants = [subject for subject in manifest.get("subjects") or () if subject.get("namespace", "*") != home]
+    if not any(str(subject.get("name", "")).startswith(_ACCOUNTS) or "namespace" in subject for subject in grants):
+        return None
+    return {"metadata": {key: metadata[key] for key in _METADATA if key in metadata}, "subjects": grants}
 
 
 def namespace_index(manifest: Mapping[str, Any]) -> Iterable[str]:

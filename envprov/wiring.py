@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -18,24 +19,34 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from envprov.cluster import LiveCluster
-from envprov.controller.metrics import Metrics
+from envprov.controller.guardian import Guardian
+from envprov.controller.metrics import GuardMetrics, Metrics
 from envprov.controller.probes import create_probes
 from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain import objects
+from envprov.domain.guard import Grace
+from envprov.domain.holds import GUARD
+from envprov.domain.policies import REAPPLIED, policies
+from envprov.guarding import LiveGuard
 from envprov.kube import resources
+from envprov.kube.arming import Arming, State
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
+from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
 from envprov.kube.tombstones import SELECTOR
+from envprov.kube.usage import UsageReader
 from envprov.releases.charts import Charts
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
+from envprov.releases.stored import decode
+from envprov.remains import RemainsReader
 from envprov.settings import Settings, read_tokens
 from envprov.watched import (
     BASE_KINDS,
@@ -43,6 +54,7 @@ from envprov.watched import (
     BY_PROJECT,
     WORKLOAD_KINDS,
     keep_all,
+    keep_grant,
     keep_health,
     keep_ours,
     namespace_index,
@@ -64,8 +76,18 @@ class Controller:
 
     client: KubeClient
     workers: Workers
+    guardian: Guardian
     caches: Mapping[Resource, Informer]
     registry: CollectorRegistry
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Serve environments and guard what they share, until told to stop."""
+        guarding = asyncio.create_task(self.guardian.run(stop))
+        try:
+            await self.workers.run(stop)
+        finally:
+            guarding.cancel()
+            await asyncio.wait({guarding})
 
     async def synced(self) -> None:
         """Return when every cache holds what there is."""
@@ -105,11 +127,30 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 projects=caches[resources.PROJECTS],
                 tombstones=caches[resources.CONFIG_MAPS],
             )
-            cluster = LiveCluster(client, caches, helm, Charts(settings.helm.chart_root))
-            reconciler = Reconciler(
-                records, cluster, settings.platform, now=lambda: datetime.now(UTC).replace(microsecond=0)
-            )
             registry = CollectorRegistry()
+            guarded = GuardMetrics(registry)
+            guard = _guard(settings, connection, client, guarded)
+            await guard.arming.start()
+            cluster = LiveCluster(
+                client=client,
+                caches=caches,
+                helm=helm,
+                charts=Charts(settings.helm.chart_root),
+                guard=guard,
+                remnants=RemainsReader(client, guard.holds),
+                worker=f"{socket.gethostname()}-{os.getpid()}",
+                now=_now,
+            )
+            reconciler = Reconciler(records, cluster, settings.platform, now=_now, settle=settings.guard.fence_settle)
+            guardian = Guardian(
+                guard,
+                now=_now,
+                interval=settings.guard.interval,
+                grace=Grace(settings.guard.release_grace),
+                auto_release=settings.guard.auto_release,
+                metrics=guarded,
+            )
+            triggers = _triggers(client, guardian.wake)
             workers = Workers(
                 queue=queue,
                 reconcile=reconciler,
@@ -117,9 +158,10 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 drain=settings.controller.drain,
                 metrics=Metrics(registry, lambda: queue.depth),
             )
-            running = [asyncio.create_task(cache.run()) for cache in caches.values()]
+            running = [asyncio.create_task(cache.run()) for cache in (*caches.values(), *triggers)]
+            running.append(asyncio.create_task(guard.arming.run()))
             try:
-                yield Controller(client, workers, caches, registry)
+                yield Controller(client, workers, guardian, caches, registry)
             finally:
                 for task in running:
                     task.cancel()
@@ -192,7 +234,7 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
                 led.set()
                 log.info("leading", identity=name)
                 controller.workers.metrics.leading.set(1)
-                await controller.workers.run(stop)
+                await controller.work(stop)
 
             election = LeaderElection(
                 controller.client,
@@ -216,7 +258,32 @@ async def reconcile_here(settings: Settings, connection: Connection, *, until: a
     """
     async with assembled(settings, connection) as controller:
         await _first(controller.synced(), until.wait())
-        await controller.workers.run(until)
+        await controller.work(until)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _guard(settings: Settings, connection: Connection, client: KubeClient, metrics: GuardMetrics) -> LiveGuard:
+    platform = settings.platform
+
+    def show(state: State, why: str) -> None:
+        metrics.armed.set(state is State.ARMED)
+        level = logging.INFO if state is State.ARMED else logging.WARNING
+        log.log(level, "guard", state=state.value, why=why)
+
+    arming = Arming(
+        client,
+        connection,
+        control_namespace=platform.control_namespace,
+        policies=policies(platform.controller_account),
+        reapplied=frozenset(REAPPLIED),
+        mode=settings.guard.mode,
+        interval=settings.guard.interval,
+        on_change=show,
+    )
+    return LiveGuard(client, Holds(client), UsageReader(client, decode), arming)
 
 
 def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], None]) -> dict[Resource, Informer]:
@@ -255,6 +322,18 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
     for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
         caches[kind].on_change(wake_by_namespace(add))
     return caches
+
+
+def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:
+    """Watches that only wake the guard: grants to ServiceAccounts elsewhere, and ServiceAccounts that are shared."""
+    triggers = (
+        Informer(client, resources.ROLE_BINDINGS, transform=keep_grant),
+        Informer(client, resources.CLUSTER_ROLE_BINDINGS, transform=keep_grant),
+        Informer(client, resources.SERVICE_ACCOUNTS, label_selector=GUARD, metadata_only=True),
+    )
+    for trigger in triggers:
+        trigger.on_change(lambda _: wake())
+    return triggers
 
 
 def _helm_settings(settings: Settings, connection: Connection, folder: Path) -> HelmSettings:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -55,6 +57,26 @@ class Cluster:
             raise AssertionError(f"kubectl {' '.join(args)}: exit {result.returncode}: {result.stderr.strip()}")
         return result.stdout
 
+    def discard(self, namespace: str) -> None:
+        """Delete a namespace, guarded or not, without waiting until it is gone."""
+        self.unguard(namespace)
+        self.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+
+    def unguard(self, namespace: str) -> None:
+        """Take all guard metadata off a namespace and its ServiceAccounts, as an administrator may: it may go then."""
+        namespaced = json.loads(self.kubectl("get", "sa", "-n", namespace, "-o", "json"))["items"]
+        found = self.kubectl("get", f"ns/{namespace}", "-o", "json", "--ignore-not-found")
+        for item in ([json.loads(found)] if found else []) + namespaced:
+            metadata = item["metadata"]
+            ours = {
+                part: dict.fromkeys(name for name in metadata.get(part, {}) if "envprov.io/" in name)
+                for part in ("annotations", "labels")
+            }
+            if any(ours.values()):
+                where = ("-n", namespace) if "namespace" in metadata else ()
+                body = json.dumps({"metadata": ours})
+                self.kubectl("patch", item["kind"], metadata["name"], *where, "--type=merge", "-p", body, check=False)
+
 
 def given_cluster() -> Cluster | None:
     """
@@ -101,6 +123,27 @@ def start(owner: int) -> Cluster:
     kubeconfig = kubeconfig_of(name)
     binaries = Path(_output(str(BUILD)))
     return Cluster(kubeconfig, binaries, kubeconfig.parent / "logs" / "audit.log")
+
+
+def start_own(owner: int) -> Cluster:
+    """
+    Start a further cluster, for a test that would disturb the others; end it with `end_own`.
+
+    Args:
+        owner: Process that the cluster ends with, however that process ends.
+
+    Raises:
+        RuntimeError: It did not come up; with the last lines of what was said.
+    """
+    name = f"own-{owner}-{secrets.token_hex(3)}"
+    _run_showing(str(CLUSTER), "up", name, "--owner", str(owner))
+    kubeconfig = kubeconfig_of(name)
+    return Cluster(kubeconfig, Path(_output(str(BUILD))), kubeconfig.parent / "logs" / "audit.log")
+
+
+def end_own(cluster: Cluster) -> None:
+    """End a cluster of one's own."""
+    subprocess.run([CLUSTER, "down", cluster.kubeconfig.parent.name], check=True, capture_output=True)
 
 
 def end(owner: int) -> None:

@@ -33,7 +33,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the cluster, before ``-m`` looks."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if {"cluster", "own_cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
 
 
@@ -55,13 +55,22 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
         return clusters.start(_run(pytestconfig))
 
 
+@pytest.fixture(scope="module")
+def own_cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """Yield a cluster of this file's own, for tests that would disturb the others."""
+    with _shown(pytestconfig):
+        started = clusters.start_own(os.getpid())
+    yield started
+    clusters.end_own(started)
+
+
 @pytest.fixture
 def control_namespace(cluster: Cluster) -> Iterator[str]:
     """Yield the name of a fresh namespace, so that tests side by side do not see each other."""
     name = f"envprov-t-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    cluster.discard(name)
 
 
 def _shown(config: pytest.Config) -> AbstractContextManager[None]:

@@ -1,9 +1,10 @@
 """
 What an identity may do by the manifests, against what it did by the audit log.
 
-``compare`` gives the rights that nobody used and the requests that were refused for want of one. Two checks leave no
-request of their own and are read from what stands beside them: ``impersonate`` from the impersonated user, and
-``bind`` from the names of envprov's RoleBindings, which tell the role.
+``compare`` gives the rights that nobody used and the requests that were refused for want of one. Three checks leave no
+request of their own and are read from what stands beside them: ``impersonate`` from the impersonated user, ``bind``
+from the names of envprov's RoleBindings, which tell the role, and ``manage``, which no request names, from changes of
+ServiceAccounts and Namespaces: an admission policy asks for it where they change guard metadata.
 """
 
 from __future__ import annotations
@@ -190,6 +191,8 @@ def _uses(event: Mapping[str, Any], account: Account) -> Iterator[tuple[Right, b
         return
     use = _request(event["verb"], target)
     yield use, True
+    if event["verb"] == "patch" and use.group == "" and use.resource in {"namespaces", "serviceaccounts"}:
+        yield Right("manage", "envprov.io", "holds"), True
     if event["verb"] in {"patch", "update"} and status.get("code") == 201:
         yield Right("create", use.group, use.resource, use.name, use.namespace), True
     role = _bound_role(use)

@@ -164,6 +164,7 @@ class Installation:
             "platform": {"control_namespace": self.namespace},
             "webhook": {"port": 0, "token_files": [str(token)]},
             "controller": {"port": 0},
+            "guard": {"interval": "PT10S", "release_grace": "PT6S", "fence_settle": "PT1S"},
             "helm": {"chart_root": str(ROOT), "binary": str(self.cluster.binaries / "helm")},
         }
         path.write_text(yaml.safe_dump(given | changes))
@@ -273,7 +274,16 @@ def installed(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Instal
 
 def install(cluster: Cluster, namespace: str) -> None:
     """Apply what ``k8s/`` has besides pods, for one control namespace."""
-    wanted = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"}
+    wanted = {
+        "CustomResourceDefinition",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
     manifests = [manifest for manifest in manifests_for(cluster, namespace) if manifest["kind"] in wanted]
     shared = [manifest for manifest in manifests if "namespace" not in manifest["metadata"]]
     own = [manifest for manifest in manifests if "namespace" in manifest["metadata"]]
@@ -324,17 +334,19 @@ def _collect(process: Process) -> None:
 def _clear_up(installation: Installation) -> None:
     """Leave nothing behind that a test beside this one could stumble over."""
     cluster, namespace = installation.cluster, installation.namespace
+    cluster.unguard(namespace)
     for item in installation.environments():
         name = item["metadata"]["name"]
         cluster.kubectl(
             "patch", "env", name, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False
         )
     for name in installation.namespaces():
-        cluster.kubectl("delete", "ns", name, "--wait=false", "--ignore-not-found")
+        cluster.discard(name)
     cluster.kubectl(
         "delete",
         "clusterrolebinding",
         f"envprov-controller-{namespace}",
+        f"envprov-guard-{namespace}",
         f"envprov-cleanup-{namespace}",
         "--ignore-not-found",
     )

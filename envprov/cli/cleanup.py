@@ -20,7 +20,8 @@ from envprov.cli.session import Session, opened
 from envprov.cli.times import describe
 from envprov.domain.environment import BRANCH, parse_environment
 from envprov.domain.errors import Conflict, EnvprovError, InvalidRecord
-from envprov.domain.objects import GUARD, OWNER
+from envprov.domain.holds import GUARD
+from envprov.domain.objects import OWNER
 from envprov.kube.client import Object
 from envprov.kube.resources import NAMESPACES
 

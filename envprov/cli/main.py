@@ -52,7 +52,23 @@ def build() -> typer.Typer:
         operations.controller,
     ):
         app.command(rich_help_panel=_PLATFORM)(command)
+    app.add_typer(_guard(), rich_help_panel=_PLATFORM)
     return app
+
+
+def _guard() -> typer.Typer:
+    group = typer.Typer(
+        name="guard", help="Show who keeps ServiceAccounts from deletion, and declare it.", no_args_is_help=True
+    )
+    for name, command in (
+        ("status", operations.guard_status),
+        ("explain", operations.guard_explain),
+        ("hold", operations.guard_hold),
+        ("release", operations.guard_release),
+        ("adopt", operations.guard_adopt),
+    ):
+        group.command(name)(command)
+    return group
 
 
 def main() -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from envprov.cli.commands import run
 from envprov.cli.options import Common, with_common
+
+AccountArgument = Annotated[
+    str, typer.Argument(metavar="NAMESPACE/NAME", help="ServiceAccount, with the Namespace that it is in.")
+]
+
+
+class LastUser(StrEnum):
+    """What becomes of an adopted ServiceAccount when its last user is gone."""
+
+    KEEP = "keep"
+    DELETE_WITH_LAST_USER = "delete-with-last-user"
 
 
 @with_common
@@ -71,3 +83,70 @@ def doctor(
     from envprov.cli.doctor import doctor
 
     run(doctor(common, as_controller=as_controller))
+
+
+@with_common
+def guard_status(common: Common) -> None:
+    """Show whether the guard is in force, and what it guards."""
+    from envprov.cli.guard_status import show_status
+
+    run(show_status(common))
+
+
+@with_common
+def guard_explain(
+    common: Common,
+    what: Annotated[
+        str, typer.Argument(metavar="NAMESPACE[/NAME]", help="ServiceAccount, or the name of a Namespace alone.")
+    ],
+) -> None:
+    """Show who keeps a ServiceAccount or a Namespace, and what to do about it."""
+    from envprov.cli.guard_show import explain
+
+    run(explain(common, what))
+
+
+@with_common
+def guard_hold(
+    common: Common,
+    account: AccountArgument,
+    *,
+    by: Annotated[str, typer.Option("--by", metavar="WHO", help="Who uses it: a team, a system.")],
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="For how long: 30d, 12h, 1w3d; at most 10 years.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What it is used for.")] = "",
+) -> None:
+    """Declare that somebody outside the cluster uses a ServiceAccount; again to renew it."""
+    from envprov.cli.guard import hold
+
+    run(hold(common, account, by=by, ttl=ttl, reason=reason))
+
+
+@with_common
+def guard_release(
+    common: Common,
+    account: AccountArgument,
+    *,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="WHO", help="End the hold that WHO declared; without, guard it no longer."),
+    ] = None,
+) -> None:
+    """End a declared hold, or guard an adopted ServiceAccount no longer if nobody uses it."""
+    from envprov.cli.guard import release
+
+    run(release(common, account, by))
+
+
+@with_common
+def guard_adopt(
+    common: Common,
+    account: AccountArgument,
+    *,
+    policy: Annotated[
+        LastUser, typer.Option("--policy", help="What becomes of it when its last user is gone.")
+    ] = LastUser.KEEP,
+) -> None:
+    """Guard a ServiceAccount from now on, also while nobody uses it."""
+    from envprov.cli.guard import adopt
+
+    run(adopt(common, account, policy.value))

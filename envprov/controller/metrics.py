@@ -25,3 +25,27 @@ class Metrics:
         self.bugs = Counter("envprov_bugs", "Passes that ended in an error nobody foresaw.", registry=registry)
         self.leading = Gauge("envprov_leading", "1 while this replica leads.", registry=registry)
         Gauge("envprov_queue_depth", "Keys that wait.", registry=registry).set_function(depth)
+
+
+class GuardMetrics:
+    """
+    The guard's metrics.
+
+    Args:
+        registry: Where they are registered.
+
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.armed = Gauge(
+            "envprov_guard_armed", "1 while the API server enforces the guard's policies.", registry=registry
+        )
+        self.complete = Gauge(
+            "envprov_guard_usage_complete", "1 if the last pass could see every user.", registry=registry
+        )
+        self.accounts = Gauge("envprov_guard_accounts", "ServiceAccounts that are guarded.", registry=registry)
+        self.holds = Gauge("envprov_guard_holds", "Holds on them.", registry=registry)
+        self.released = Counter("envprov_guard_releases", "Holds that were released.", registry=registry)
+        self.bugs = Counter(
+            "envprov_guard_bugs", "Passes of the guard that ended in an error nobody foresaw.", registry=registry
+        )

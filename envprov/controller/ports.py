@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from envprov.domain.actions import Action
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import Environment, EnvironmentStatus
-from envprov.domain.observed import Key, Observed, Remains
+from envprov.domain.observed import GuardSeen, Key, Observed, Remains
 from envprov.domain.project import Project
 
 Manifest = Mapping[str, Any]
@@ -71,8 +71,21 @@ class Cluster(Protocol):
 
         """
 
-    async def remains(self, identity: Identity) -> Remains:
-        """Read live everything that the way down is decided from."""
+    async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
+        """
+        Read live everything that the way down is decided from.
+
+        Args:
+            identity: The environment.
+            thorough: Whether to look for everything else, too, that a husk must lose.
+
+        """
+
+    async def ask_guard(self, identity: Identity) -> GuardSeen:
+        """Whether the policies are in force right now, and what may go by a complete graph of who uses what."""
+
+    def alarm(self) -> GuardSeen | None:
+        """What the guard says if it is known to be disarmed, or None."""
 
     async def apply(self, action: Action) -> Manifest | None:
         """Carry out one action; returns the object as it then is, if the action wrote one."""

@@ -11,25 +11,36 @@ from envprov.controller.holdoff import Holdoff
 from envprov.controller.ports import Cluster, Manifest, Records
 from envprov.domain.actions import Action, DeployRelease
 from envprov.domain.desired import Desired, desire, identity_of, name_fault
-from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus, Type, parse_environment
+from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus, Step, Type, parse_environment
 from envprov.domain.errors import (
     Conflict,
     EnvprovError,
+    HoldLost,
     InvalidRecord,
     NameTaken,
     RetryableError,
     TerminalError,
 )
-from envprov.domain.observed import Key, Observed
+from envprov.domain.observed import GuardSeen, Key, Observed
 from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
-from envprov.domain.report import is_expired, next_expiry_check, report_fault, report_progress, report_teardown
-from envprov.domain.teardown import LOOK_AGAIN, descend
+from envprov.domain.report import (
+    is_expired,
+    next_expiry_check,
+    replaced_accounts,
+    report_fault,
+    report_progress,
+    report_teardown,
+)
+from envprov.domain.teardown import LOOK_AGAIN, Course, Descent, descend
 
 Waves = tuple[tuple[Action, ...], ...]
 
 REFUSED_AGAIN = timedelta(seconds=30)
 """A teardown that was refused is tried again: whoever refused may have let go, and no watch tells us."""
+
+FENCE_SETTLE = timedelta(seconds=5)
+"""How long ServiceAccounts are fenced before the guard looks for the last time."""
 
 ROUNDS = 12
 """A pass makes at most this many rounds of observing and applying; a full way up takes five."""
@@ -60,6 +71,7 @@ class Reconciler:
     cluster: Cluster
     platform: Platform
     now: Callable[[], datetime]
+    settle: timedelta = FENCE_SETTLE
     holdoff: Holdoff = field(default_factory=Holdoff)
 
     async def __call__(self, key: str) -> Outcome:
@@ -97,18 +109,23 @@ class Reconciler:
             return Outcome("Poison", (), RESYNC)
         if is_leaving:
             return await self._down(environment)
+        return await self._up(environment)
+
+    async def _up(self, environment: Environment) -> Outcome:
+        latest = [environment]  # as last reported: a fault must not be said over an older status
         try:
-            return await self._up(environment)
+            return await self._rise(latest)
         except TerminalError as error:
-            await self._say(environment, error, deploying=False)
+            await self._say(latest[-1], error, deploying=False)
             return Outcome(error.reason, (), RESYNC)
         except Conflict:
             raise  # a cache that lags a moment: nobody needs to hear of it
         except RetryableError as error:
-            await self._say(environment, error, deploying=False)
+            await self._say(latest[-1], error, deploying=False)
             raise
 
-    async def _up(self, environment: Environment) -> Outcome:
+    async def _rise(self, latest: list[Environment]) -> Outcome:
+        environment = latest[-1]
         desired = self._desired(environment)
         if not environment.spec.pinned and is_expired(environment, desired, self.now()):
             await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
@@ -122,9 +139,10 @@ class Reconciler:
             observed = await self.cluster.observe(desired, fresh)
             decided = plan(desired, observed)
             if not decided.waves:
-                return await self._settle(environment, desired, observed, decided, done)
+                return await self._settle(latest[-1], desired, observed, decided, done)
             if decided.phase is Phase.DEPLOYING:
-                environment, outcome = await self._deploy(environment, desired, observed, decided)
+                environment, outcome = await self._deploy(latest[-1], desired, observed, decided)
+                latest.append(environment)
                 if outcome is not None:
                     return replace(outcome, actions=tuple(done))
             else:
@@ -172,8 +190,15 @@ class Reconciler:
     ) -> Outcome:
         now = self.now()
         status = report_progress(environment, desired, observed, decided, now)
-        was = environment.status.condition(Type.READY)
+        before = environment.status
+        was = before.condition(Type.READY)
         environment = await self._report(environment, status)
+        for account in replaced_accounts(before, environment.status):
+            message = (
+                f"ServiceAccount {account} was deleted and made again while it was in use: its old tokens are "
+                "worthless; restart what runs with it"
+            )
+            await self.records.tell(environment, HoldLost.__name__, message, warning=True)
         if decided.phase is Phase.READY and (was is None or was.status != "True"):
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
         left = None if environment.spec.pinned else next_expiry_check(status, now)
@@ -211,10 +236,20 @@ class Reconciler:
             return Outcome("Leaving")
         identity = identity_of(environment)
         done: list[str] = []
+        guard: GuardSeen | None = None
+        descent: Descent | None = None
         for _ in range(ROUNDS):
-            remains = await self.cluster.remains(identity)
-            descent = descend(identity, remains, account=self.platform.controller_account)
-            environment = await self._report(environment, report_teardown(environment, descent, self.now()))
+            progress = environment.status.teardown
+            remains = await self.cluster.remains(identity, thorough=progress is not None and progress.plan == "Husk")
+            course = Course(
+                self.platform.controller_account, progress, self.now(), self.settle, self.cluster.alarm() or guard
+            )
+            descent = descend(identity, remains, course)
+            if descent.asks_guard:
+                guard = await self.cluster.ask_guard(identity)
+                descent = descend(identity, remains, replace(course, guard=guard))
+            guard = guard if descent.step is Step.SETTLED else None  # its last word covers release and deletion
+            environment = await self._report_descent(environment, descent)
             if descent.is_over:
                 await self.records.retire(environment, self.now())
                 return Outcome("Gone", (*done, "remove finalizer"), timedelta(0))
@@ -225,13 +260,20 @@ class Reconciler:
             except Conflict:
                 raise
             except EnvprovError as error:
-                blocked = replace(descent, waiting_for=(str(error),))
-                await self._report(environment, report_teardown(environment, blocked, self.now()))
+                await self._report_descent(environment, replace(descent, waiting_for=(str(error),)))
                 if isinstance(error, TerminalError):
                     return Outcome(error.reason, tuple(done), REFUSED_AGAIN)
                 raise
             done.extend(str(action) for wave in descent.waves for action in wave)
-        return Outcome("TearingDown", tuple(done), LOOK_AGAIN)
+        return Outcome("TearingDown", tuple(done), descent.look_again if descent else LOOK_AGAIN)
+
+    async def _report_descent(self, environment: Environment, descent: Descent) -> Environment:
+        before = environment.status.condition(Type.TEARDOWN_BLOCKED)
+        reported = await self._report(environment, report_teardown(environment, descent, self.now()))
+        after = reported.status.condition(Type.TEARDOWN_BLOCKED)
+        if after is not None and after.status == "True" and (before is None or before.reason != after.reason):
+            await self.records.tell(environment, after.reason, after.message, warning=True)
+        return reported
 
     async def _say(self, environment: Environment, error: EnvprovError, *, deploying: bool) -> None:
         status = report_fault(environment, error, self.now(), deploying=deploying)

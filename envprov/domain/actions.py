@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from envprov.domain.desired import Desired, Identity
+from envprov.domain.guard import Policy
+from envprov.domain.holds import Account
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,80 @@ class QuietObject:
 
     def __str__(self) -> str:
         return f"quiet {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class DeleteCustom:
+    """Deletion of an object of any kind, as the environment's installer."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"delete {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class HoldAccount:
+    """A hold of the environment on a ServiceAccount of another namespace; with a policy it is adopted as shared."""
+
+    identity: Identity
+    account: Account
+    policy: Policy | None
+    why: str
+
+    def __str__(self) -> str:
+        return f"hold ServiceAccount {self.account}"
+
+
+@dataclass(frozen=True)
+class ReleaseAccount:
+    """The end of the environment's hold on a ServiceAccount of another namespace."""
+
+    identity: Identity
+    account: Account
+
+    def __str__(self) -> str:
+        return f"release ServiceAccount {self.account}"
+
+
+@dataclass(frozen=True)
+class FenceAccounts:
+    """From now on these ServiceAccounts of the namespace get no new pods and no new tokens, and no others."""
+
+    namespace: str
+    uid: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"fence {len(self.names)} ServiceAccounts"
+
+
+@dataclass(frozen=True)
+class MarkHusk:
+    """The namespace says that it is there for others only."""
+
+    namespace: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"mark Namespace {self.namespace} as a husk"
+
+
+@dataclass(frozen=True)
+class ClearNamespace:
+    """Try every deletion of a ServiceAccount without carrying it out, then let the guard let go of the namespace."""
+
+    namespace: str
+    uid: str
+    accounts: tuple[tuple[str, str], ...]
+    """Name and UID of each ServiceAccount."""
+
+    def __str__(self) -> str:
+        return f"release Namespace {self.namespace}"
 
 
 @dataclass(frozen=True)
@@ -91,4 +167,14 @@ class DeleteNamespace:
         return f"delete Namespace {self.name}"
 
 
-Action = ApplyObject | DeleteObject | QuietObject | DeployRelease | RollBackRelease | UninstallRelease | DeleteNamespace
+GuardAction = DeleteCustom | HoldAccount | ReleaseAccount | FenceAccounts | MarkHusk | ClearNamespace
+Action = (
+    GuardAction
+    | ApplyObject
+    | DeleteObject
+    | QuietObject
+    | DeployRelease
+    | RollBackRelease
+    | UninstallRelease
+    | DeleteNamespace
+)

@@ -9,6 +9,8 @@ from typing import Any
 
 from envprov.domain.environment import Environment
 from envprov.domain.errors import InvalidRecord
+from envprov.domain.guard import Policy
+from envprov.domain.holds import Account, Holder
 from envprov.domain.lifetime import Lifetime
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.platform import Platform
@@ -26,6 +28,7 @@ class Identity:
     control_namespace: str
     project: str
     branch: str
+    uid: str = ""
 
     @property
     def namespace(self) -> str:
@@ -36,6 +39,11 @@ class Identity:
     def owner(self) -> str:
         """Value of the annotation by which the namespace names its record."""
         return f"{self.control_namespace}/{self.name}"
+
+    @property
+    def holder(self) -> Holder:
+        """The environment as a user of shared ServiceAccounts."""
+        return Holder("Environment", self.control_namespace, self.name, self.uid)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Desired:
     """Laid over each other from left to right, as Helm would."""
     access: tuple[Access, ...]
     secrets: tuple[SecretCopy, ...]
+    shared: Mapping[Account, Policy]
+    """ServiceAccounts that the Project names, with what becomes of each when its last user is gone."""
+    held: tuple[Account, ...]
+    """ServiceAccounts that the environment was last seen to hold."""
     platform: Platform
 
 
@@ -65,6 +77,7 @@ def identity_of(environment: Environment) -> Identity:
         control_namespace=environment.namespace,
         project=environment.spec.project,
         branch=environment.spec.branch,
+        uid=environment.uid,
     )
 
 
@@ -124,6 +137,8 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
         + injected,
         access=spec.access,
         secrets=spec.copy_secrets,
+        shared={Account(shared.namespace, shared.name): shared.policy for shared in spec.shared_service_accounts},
+        held=tuple(Account(held.namespace, held.name) for held in environment.status.holds),
         platform=replace_control_namespace(platform, environment.namespace),
     )
 

@@ -100,6 +100,17 @@ class QueueStatus(Model):
     """What it waits for."""
 
 
+class HeldAccount(Model):
+    """A shared ServiceAccount that the environment holds."""
+
+    namespace: str
+    """Namespace of the ServiceAccount."""
+    name: str
+    """Name of the ServiceAccount."""
+    uid: str
+    """UID that it had when it was last seen held; another one means that it was deleted and made again."""
+
+
 class TeardownStatus(Model):
     """How far the teardown has come."""
 
@@ -109,6 +120,8 @@ class TeardownStatus(Model):
     """Full: everything goes. Husk: what others still use stays. Blocked: nothing can be decided."""
     started_at: Timestamp
     """When the teardown began."""
+    fenced_at: Timestamp | None = None
+    """Since when the ServiceAccounts that go get no new pods and tokens."""
     waiting_for: tuple[str, ...] = Field(default=(), max_length=50)
     """Objects that it waits for, with the finalizers that hold them."""
 
@@ -153,6 +166,8 @@ class EnvironmentStatus(Model):
     """The Helm release."""
     queue: QueueStatus | None = None
     """Its place in line, while it waits for room."""
+    holds: tuple[HeldAccount, ...] = Field(default=(), max_length=200)
+    """Shared ServiceAccounts that the environment keeps from being deleted."""
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=20,

@@ -208,7 +208,7 @@ def review(  # noqa: PLR0913, PLR0917 - one pass needs all of it
         absences: From the pass before; empty after a restart, which only makes releases later.
         now: Aware.
         grace: How long nothing must speak for a hold.
-        auto_release_expired: Kinds of declared holders whose holds go when they have run out.
+        auto_release_expired: Names of declared holders whose holds go when they have run out.
 
     Returns:
         With an incomplete graph only what keeps: nothing is released or removed, and absences do not advance.
@@ -351,7 +351,7 @@ class _World:
         if holder.kind == ENVIRONMENT:
             return None if self.live is None else not holder.uid or holder.uid in self.live
         if holder.kind == DECLARED or hold.expires is not None:
-            return not (hold.is_expired(self.now) and holder.kind in self.auto)
+            return not (hold.is_expired(self.now) and holder.name in self.auto)
         return False
 
 

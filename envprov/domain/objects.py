@@ -12,11 +12,11 @@ from typing import Any
 
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.environment import BRANCH
+from envprov.domain.holds import GUARD
 from envprov.domain.project import Access
 
 Manifest = dict[str, Any]
 
-GUARD = "envprov.io/guard"
 ENVIRONMENT = "envprov.io/environment"
 PROJECT = "envprov.io/project"
 OWNER = "envprov.io/owner"
@@ -26,6 +26,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "envprov"
 
 QUOTA = "envprov"
+HUSK_QUOTA = "envprov-husk"
 CONTROLLER_ROLE = "envprov-env-controller"
 INSTALLER_ROLE = "envprov-env-admin"
 
@@ -187,6 +188,11 @@ def released_account(identity: Identity) -> Manifest:
     """The default ServiceAccount without anything of ours: applied, it takes back what pull_account gave."""
     metadata = {"name": "default", "namespace": identity.namespace}
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
+def husk_quota(identity: Identity) -> Manifest:
+    """The quota of a husk: no pods at all."""
+    return _object(identity, "v1", "ResourceQuota", HUSK_QUOTA) | {"spec": {"hard": {"pods": "0"}}}
 
 
 def secret_copy(identity: Identity, original: Mapping[str, Any]) -> Manifest:

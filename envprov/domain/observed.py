@@ -8,7 +8,9 @@ from enum import Enum
 from typing import Any
 
 from envprov.domain.errors import TerminalError
+from envprov.domain.guard import Verdict
 from envprov.domain.health import Health, Workloads
+from envprov.domain.holds import Account
 from envprov.domain.release import Release
 
 Manifest = Mapping[str, Any]
@@ -44,6 +46,38 @@ class NamespaceSeen:
 
 
 @dataclass(frozen=True)
+class AccountSeen:
+    """
+    A ServiceAccount of another namespace, as it was seen.
+
+    Attributes:
+        uid: UID, empty if it is not there.
+        is_held: Whether it and its Namespace carry the environment's hold, and neither is being deleted.
+        is_adopted: Whether it is marked as shared.
+
+    """
+
+    uid: str = ""
+    is_held: bool = False
+    is_adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """
+    What the guard must know of a rendered chart.
+
+    Attributes:
+        owned: ServiceAccounts that the chart makes.
+        referred: ServiceAccounts of other namespaces that it refers to.
+
+    """
+
+    owned: tuple[Account, ...] = ()
+    referred: tuple[Account, ...] = ()
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that the way up is decided from."""
 
@@ -58,7 +92,13 @@ class Observed:
     digest: str | None = None
     """Digest of the chart and values that are wanted; None while the chart cannot be had."""
     chart_fault: TerminalError | None = None
-    """Why the chart cannot be had."""
+    """Why the chart cannot be had or does not render."""
+    rendered: Rendered = Rendered()
+    """The chart as it would be deployed; empty while there is nothing to deploy."""
+    present: Mapping[str, Manifest] = field(default_factory=dict)
+    """Live ServiceAccounts of the namespace that bear the name of one that the chart makes."""
+    accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
+    """ServiceAccounts of other namespaces that the environment uses."""
     health: Health | None = None
 
 
@@ -75,3 +115,28 @@ class Remains:
     balancers: tuple[Manifest, ...] = ()
     """Services of type LoadBalancer."""
     release: Release | None = None
+    hook_accounts: frozenset[str] = frozenset()
+    """ServiceAccounts that the release's hooks before and after its deletion run as."""
+    accounts: tuple[Manifest, ...] = ()
+    """All ServiceAccounts of the namespace."""
+    custom: tuple[Manifest, ...] = ()
+    """Custom resources that nothing else in the namespace controls."""
+    others: tuple[Manifest, ...] = ()
+    """Everything else that may be deleted here; looked for only when the namespace becomes a husk."""
+    held: tuple[Account, ...] = ()
+    """ServiceAccounts elsewhere that still carry the environment's hold; looked for when its namespace is gone."""
+
+
+@dataclass(frozen=True)
+class GuardSeen:
+    """
+    What the guard says about taking a namespace down.
+
+    Attributes:
+        disarmed: Why the policies are not in force; empty if they are.
+        verdict: What may go, by a complete graph.
+
+    """
+
+    disarmed: str
+    verdict: Verdict

@@ -18,13 +18,15 @@ from envprov.domain.actions import (
     ApplyObject,
     DeleteObject,
     DeployRelease,
+    HoldAccount,
     RollBackRelease,
     UninstallRelease,
 )
-from envprov.domain.desired import Desired
+from envprov.domain.desired import Desired, Identity
 from envprov.domain.drift import drifted
-from envprov.domain.errors import GhostObjects, NotOwned
+from envprov.domain.errors import AccountTaken, GhostObjects, NotOwned
 from envprov.domain.health import Condition
+from envprov.domain.holds import Account
 from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
 from envprov.domain.quantity import same
@@ -173,15 +175,38 @@ def await_quota(desired: Desired, observed: Observed) -> Plan | None:
     return None
 
 
-def hold_shared_accounts(_desired: Desired, _observed: Observed) -> Plan | None:
-    """Place of the guard's holds on shared ServiceAccounts; nothing is held yet."""
+def hold_shared_accounts(desired: Desired, observed: Observed) -> Plan | None:
+    """ServiceAccounts of other namespaces that the environment uses must not go while it is there."""
+    actions: list[Action] = []
+    missing: list[str] = []
+    for account, seen in observed.accounts.items():
+        named = account in desired.shared
+        if not seen.uid:
+            by = "sharedServiceAccounts of the Project" if named else "the chart"
+            if named or account in observed.rendered.referred:  # what was held before and is not named now may be gone
+                missing.append(f"{account}, which {by} names")
+        elif not seen.is_held or (named and not seen.is_adopted):
+            why = "named by the Project" if named else "referred to by the chart"
+            actions.append(HoldAccount(desired.identity, account, desired.shared.get(account), why))
+    if actions:
+        return Plan(Phase.PREPARING, "holds the shared ServiceAccounts", (tuple(actions),), look_again=SOON)
+    if missing:
+        message = f"waits for the ServiceAccount {', '.join(missing)} and nobody has made"
+        return Plan(Phase.PREPARING, message, look_again=timedelta(seconds=30))
     return None
 
 
-def check_chart(_desired: Desired, observed: Observed) -> Plan | None:
-    """The chart must be there; place of the findings on what it renders."""
+def check_chart(desired: Desired, observed: Observed) -> Plan | None:
+    """The chart must be there, and own no ServiceAccount that is shared or somebody else's."""
     if observed.chart_fault is not None:
         raise observed.chart_fault
+    faults = [
+        fault
+        for account in observed.rendered.owned
+        if (fault := _ownership_fault(desired, account, observed.present.get(account.name))) is not None
+    ]
+    if faults:
+        raise AccountTaken("; ".join(faults))
     return None
 
 
@@ -222,11 +247,44 @@ STEPS: tuple[Step, ...] = (
     refuse_ghosts,
     ensure_base,
     await_quota,
-    hold_shared_accounts,
     check_chart,
+    hold_shared_accounts,
     deploy_release,
     await_health,
 )
+
+
+def _ownership_fault(desired: Desired, account: Account, live: Manifest | None) -> str | None:
+    identity = desired.identity
+    if account.namespace != identity.namespace:
+        reason = f"belongs to Namespace {account.namespace}, where other environments use it too"
+    elif account in desired.shared:
+        reason = "is shared by other environments"
+    elif live is not None and is_taken(live, identity):
+        release = owner_of(live)
+        reason = f"belongs to the Helm release {release[0]}/{release[1]}" if release else "was not made by Helm"
+    else:
+        return None
+    return (
+        f"the chart would own ServiceAccount {account}, which {reason}; refer to it instead: set "
+        f"serviceAccount.create=false and serviceAccount.name={account.name} in the values of Project "
+        f"{identity.project}, or whatever values the chart has for that"
+    )
+
+
+def is_taken(live: Manifest, identity: Identity) -> bool:
+    """Whether a ServiceAccount of the namespace belongs to something else than the environment's release."""
+    if owner_of(live) == (identity.namespace, identity.name):
+        return False
+    # Helm writes no owner on what its hooks make.
+    return owner_of(live) is not None or "helm.sh/hook" not in (live["metadata"].get("annotations") or {})
+
+
+def owner_of(live: Manifest) -> tuple[str, str] | None:
+    """Namespace and name of the Helm release that an object says it belongs to, or None."""
+    notes = live["metadata"].get("annotations", {})
+    name = notes.get("meta.helm.sh/release-name")
+    return (str(notes.get("meta.helm.sh/release-namespace", "")), str(name)) if name else None
 
 
 def _original(source: SecretCopy, observed: Observed) -> Manifest | None:

@@ -124,13 +124,15 @@ class Sizes(Model):
     """Sizes of this project's own, by name; they come before those of the settings."""
 
 
-class ServiceAccountRef(Model):
-    """A ServiceAccount in some namespace."""
+class SharedAccount(Model):
+    """A ServiceAccount that the environments use together."""
 
     namespace: DnsLabel
     """Namespace of the ServiceAccount."""
     name: DnsName
     """Name of the ServiceAccount."""
+    policy: Literal["keep", "delete-with-last-user"] = "keep"
+    """What becomes of it when its last user is gone. If two Projects differ, it is kept."""
 
 
 class SecretCopy(Model):
@@ -209,7 +211,7 @@ off for a chart whose schema refuses unknown values."""
     """Host name of an environment: {slug}.dev.example.com. Of {slug}, {branch} and {project} only {slug} is unique."""
     sizes: Sizes = Sizes()
     """Which sizes the environments may have."""
-    shared_service_accounts: tuple[ServiceAccountRef, ...] = Field(default=(), max_length=100)
+    shared_service_accounts: tuple[SharedAccount, ...] = Field(default=(), max_length=100)
     """ServiceAccounts that the environments use and do not own; the guard keeps them while they are used."""
     copy_secrets: tuple[SecretCopy, ...] = Field(default=(), max_length=50)
     """Secrets that every environment gets a copy of."""

@@ -10,12 +10,14 @@ from envprov.domain.environment import (
     Condition,
     Environment,
     EnvironmentStatus,
+    HeldAccount,
     ReleaseStatus,
     Step,
     TeardownStatus,
     Type,
 )
 from envprov.domain.errors import EnvprovError, TerminalError
+from envprov.domain.holds import Account
 from envprov.domain.lifetime import expiry
 from envprov.domain.observed import Observed
 from envprov.domain.plan import Phase, Plan
@@ -27,6 +29,7 @@ Fact = tuple[bool | None, str, str]
 
 _MESSAGE_LIMIT = 2000
 _WAITING_LIMIT = 50
+_HOLDS_LIMIT = 200
 _STEPS = tuple(Step)
 
 
@@ -82,6 +85,7 @@ def report_progress(
         expires_at=expiry(desired.lifetime, last_activity=activity),
         ready_at=ready_at,
         release=_release(desired, observed) or environment.status.release,
+        holds=_holds(environment, observed),
         conditions=conditions,
     )
 
@@ -125,17 +129,27 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     step = max(descent.step, before.step, key=_STEPS.index) if before else descent.step
     stuck = bool(descent.waiting_for) and now - started > SLOW_AFTER
     waiting = ", ".join(descent.waiting_for)
+    fenced_at = (before.fenced_at if before and before.fenced_at else now) if descent.is_fenced else None
+    command = f"`envprov guard explain {environment.status.namespace or environment.name}` says more"
     facts: dict[Type, Fact] = {
         Type.READY: (False, Phase.TEARING_DOWN.value, descent.message),
         Type.TEARDOWN_BLOCKED: (
-            (True, "StillThere", f"{descent.message}: {waiting}. Nothing is forced; see what holds them")
+            (True, descent.blocked, f"{descent.message}: {waiting}. {command}")
+            if descent.blocked
+            else (True, "StillThere", f"{descent.message}: {waiting}. Nothing is forced; see what holds them")
             if stuck
             else (False, "InProgress", descent.message)
         ),
     }
     return environment.status.model_copy(
         update={
-            "teardown": TeardownStatus(step=step, started_at=started, waiting_for=descent.waiting_for[:_WAITING_LIMIT]),
+            "teardown": TeardownStatus(
+                step=step,
+                plan=descent.plan,
+                started_at=started,
+                fenced_at=fenced_at,
+                waiting_for=descent.waiting_for[:_WAITING_LIMIT],
+            ),
             "conditions": _conditions(environment, facts, now),
         }
     )
@@ -168,6 +182,14 @@ def next_expiry_check(status: EnvironmentStatus, now: datetime) -> timedelta | N
     return max(status.expires_at - now, timedelta(0)) if status.expires_at else None
 
 
+def replaced_accounts(before: EnvironmentStatus, after: EnvironmentStatus) -> tuple[Account, ...]:
+    """Shared ServiceAccounts that were deleted and made again since the last report, in spite of the hold."""
+    uids = {Account(held.namespace, held.name): held.uid for held in before.holds}
+    return tuple(
+        account for held in after.holds if uids.get(account := Account(held.namespace, held.name), held.uid) != held.uid
+    )
+
+
 def _last_activity(environment: Environment, *moments: datetime | None) -> datetime:
     return max([environment.created_at, *(moment for moment in moments if moment is not None)])
 
@@ -189,6 +211,17 @@ def _release(desired: Desired, observed: Observed) -> ReleaseStatus | None:
         chart=str(desired.chart),
         status=release.state.value,
     )
+
+
+def _holds(environment: Environment, observed: Observed) -> tuple[HeldAccount, ...]:
+    """What is held now, and what was and could not be seen in this pass."""
+    seen = {
+        account: HeldAccount(namespace=account.namespace, name=account.name, uid=found.uid)
+        for account, found in observed.accounts.items()
+        if found.is_held
+    }
+    before = {Account(held.namespace, held.name): held for held in environment.status.holds}
+    return tuple(held for _, held in sorted((before | seen).items()))[:_HOLDS_LIMIT]
 
 
 def _conditions(environment: Environment, facts: Mapping[Type, Fact], now: datetime) -> tuple[Condition, ...]:

@@ -1,32 +1,45 @@
 """
 The way down: pods first, while ServiceAccounts, RBAC and Secrets still stand; the namespace last.
 
-Decided from a live read, one phase a pass. Nothing is forced: what hangs is named with what holds it.
-The guard's own steps (plan, fence, settle, release) will stand between these.
+Decided from a live read, one phase a pass. Nothing is forced: what hangs is named with what holds it. What others
+still use stays, and the namespace with it: a husk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
 
 from envprov.domain import objects
 from envprov.domain.actions import (
     Action,
     ApplyObject,
+    ClearNamespace,
+    DeleteCustom,
     DeleteNamespace,
     DeleteObject,
+    FenceAccounts,
+    MarkHusk,
     QuietObject,
+    ReleaseAccount,
     UninstallRelease,
 )
-from envprov.domain.desired import Identity
-from envprov.domain.environment import Step
-from envprov.domain.observed import Manifest, NamespaceState, Remains
+from envprov.domain.desired import INSTALLER, Identity
+from envprov.domain.environment import Step, TeardownStatus
+from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE
+from envprov.domain.husk import leftovers
+from envprov.domain.observed import GuardSeen, Manifest, NamespaceState, Remains
 from envprov.domain.release import ReleaseState
 
 LOOK_AGAIN = timedelta(seconds=2)
+LOOK_WHEN_BLOCKED = timedelta(seconds=5)
+LOOK_AT_HUSK = timedelta(minutes=1)
+"""A husk waits for others; the end of a hold on it wakes us before."""
 SLOW_AFTER = timedelta(seconds=60)
+
+PlanName = Literal["Full", "Husk", "Blocked"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,11 @@ class Descent:
         message: What goes on, in words.
         waves: Actions, as in a plan.
         waiting_for: Objects that it waits for, each with what holds it.
+        plan: What may go.
+        blocked: Reason in one word, if it waits for somebody and not for something.
+        is_fenced: Whether the fence stands around all that goes.
+        asks_guard: Whether nothing can be decided before the guard has looked.
+        look_again: When to look again if nothing wakes us before.
 
     """
 
@@ -46,41 +64,227 @@ class Descent:
     message: str
     waves: tuple[tuple[Action, ...], ...] = ()
     waiting_for: tuple[str, ...] = ()
+    plan: PlanName = "Full"
+    blocked: str = ""
+    is_fenced: bool = False
+    asks_guard: bool = False
+    look_again: timedelta = LOOK_AGAIN
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of the environment is left."""
-        return self.step is Step.NAMESPACE_GONE
+        return self.step is Step.NAMESPACE_GONE and not any(self.waves)
 
 
-def descend(identity: Identity, remains: Remains, *, account: str) -> Descent:
+@dataclass(frozen=True)
+class Course:
+    """
+    Where the teardown stands, and by what rules it goes on.
+
+    Attributes:
+        account: The controller's own ServiceAccount.
+        progress: What was last reported, if anything was.
+        now: Aware moment of the pass.
+        settle: How long the fence stands before the guard looks for the last time.
+        guard: What the guard says, if it was asked in this pass.
+
+    """
+
+    account: str
+    progress: TeardownStatus | None
+    now: datetime
+    settle: timedelta
+    guard: GuardSeen | None = None
+
+    @property
+    def plan(self) -> PlanName:
+        """The plan so far."""
+        return self.progress.plan if self.progress else "Full"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether everything was once found to be free to go."""
+        return self.progress is not None and self.plan == "Full" and self.progress.step is not Step.REQUESTED
+
+    @property
+    def settles_in(self) -> timedelta:
+        """How long the fence must go on standing; the whole time if nobody has written down since when it does."""
+        if self.progress is None or self.progress.fenced_at is None:
+            return self.settle
+        # Moments are written in whole seconds: one that was cut off must not shorten the wait.
+        return self.settle + timedelta(seconds=1) - (self.now - self.progress.fenced_at)
+
+
+Stage = Callable[[Identity, Remains, Course], Descent | None]
+
+
+def descend(identity: Identity, remains: Remains, course: Course) -> Descent:
     """
     The next thing to do to take an environment down.
 
     Args:
         identity: The environment; its Project may be gone.
         remains: What is left of it, read live.
-        account: The controller's own ServiceAccount.
+        course: Where the teardown stands.
 
     Returns:
-        A descent that is over when the namespace is gone, or was never ours.
+        A descent that is over when the namespace is gone, or was never ours, and nothing elsewhere is held any more.
 
     """
+    name = identity.namespace
     match remains.namespace.state:
         case NamespaceState.MISSING:
-            return Descent(Step.NAMESPACE_GONE, f"Namespace {identity.namespace} is gone")
+            return _let_go(identity, remains, course, f"Namespace {name} is gone")
         case NamespaceState.FOREIGN:
-            return Descent(Step.NAMESPACE_GONE, f"Namespace {identity.namespace} is not ours and was left alone")
+            return _let_go(identity, remains, course, f"Namespace {name} is not ours and was left alone")
         case NamespaceState.TERMINATING:
             return Descent(Step.RELEASED, "waits until the namespace is gone", waiting_for=_holders(remains))
         case NamespaceState.OURS:
-            return _clear(identity, remains, account)
+            return _decide(identity, remains, course)
 
 
-def _clear(identity: Identity, remains: Remains, account: str) -> Descent:
-    tools = _missing_tools(identity, remains, account)
+def _let_go(identity: Identity, remains: Remains, course: Course, message: str) -> Descent:
+    """The environment's own holds on shared ServiceAccounts: last, since anything before could still use them."""
+    if remains.held and course.guard is not None and course.guard.disarmed:
+        return _blocked("Disarmed", "waits until the guard is armed again", (course.guard.disarmed,))
+    wave = tuple(ReleaseAccount(identity, account) for account in remains.held)
+    return Descent(Step.NAMESPACE_GONE, message, (wave,) if wave else ())
+
+
+def _decide(identity: Identity, remains: Remains, course: Course) -> Descent:
+    tools = _missing_tools(identity, remains, course.account)
     if tools:
-        return Descent(Step.REQUESTED, "puts back what the teardown works with", (tools,))
+        return Descent(Step.REQUESTED, "puts back what the teardown works with", (tools,), plan=course.plan)
+    if course.guard is not None:
+        return _as_allowed(identity, remains, course, course.guard)
+    if course.is_full:
+        return _clear(identity, remains, course)
+    return Descent(Step.REQUESTED, "asks the guard what may go", plan=course.plan, asks_guard=True)
+
+
+def _as_allowed(identity: Identity, remains: Remains, course: Course, guard: GuardSeen) -> Descent:
+    if guard.disarmed:
+        return _blocked("Disarmed", "waits until the guard is armed again", (guard.disarmed,))
+    if guard.verdict.plan == "Blocked":
+        return _blocked("UsageUnknown", "cannot see who uses the ServiceAccounts", guard.verdict.why)
+    if guard.verdict.plan == "Husk":
+        return _hollow(identity, remains, guard)
+    return _clear(identity, remains, course)
+
+
+def _blocked(reason: str, message: str, why: tuple[str, ...]) -> Descent:
+    return Descent(
+        Step.REQUESTED, message, waiting_for=why, plan="Blocked", blocked=reason, look_again=LOOK_WHEN_BLOCKED
+    )
+
+
+def _clear(identity: Identity, remains: Remains, course: Course) -> Descent:
+    """Everything goes."""
+    descent = next(filter(None, (stage(identity, remains, course) for stage in STAGES)))
+    names = sorted(item["metadata"]["name"] for item in remains.accounts)
+    return replace(descent, is_fenced=_fenced(remains) == names)
+
+
+def quieten(_identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """No new pods and tokens but for the hooks of the release; no custom resources; no pods."""
+    return _quieten(remains, keep=remains.hook_accounts if _has_release(remains) else frozenset())
+
+
+def let_hooks_run(_identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """A namespace that was a husk lets no pods in, and hooks need some."""
+    quota = remains.objects.get(("ResourceQuota", objects.HUSK_QUOTA))
+    if quota is None:
+        return None
+    return Descent(Step.PODS_GONE, "lets the hooks run", ((_deletion("v1", "ResourceQuota", quota),),))
+
+
+def uninstall(identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """What the release installed, with its hooks."""
+    if not _has_release(remains):
+        return None
+    return Descent(Step.PODS_GONE, f"uninstalls release {identity.name}", ((UninstallRelease(identity),),))
+
+
+def give_back(_identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """Volumes and load balancers, which something outside must give back."""
+    return _external(remains)
+
+
+def settle(_identity: Identity, _remains: Remains, course: Course) -> Descent | None:
+    """A pod that was let in just before the fence must show itself; then the guard looks once more."""
+    if course.settles_in > timedelta(0):
+        message = "waits a moment for what began before the fence stood"
+        return Descent(Step.EXTERNAL_GONE, message, look_again=course.settles_in)
+    if course.guard is None:
+        return Descent(Step.EXTERNAL_GONE, "asks the guard for the last time", asks_guard=True)
+    return None
+
+
+def release(identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """The guard lets go of exactly this namespace, after each ServiceAccount in it could be deleted."""
+    seen = remains.namespace
+    if seen.manifest["metadata"].get("annotations", {}).get(RELEASED) == seen.uid:
+        return None
+    accounts = tuple((item["metadata"]["name"], item["metadata"]["uid"]) for item in remains.accounts)
+    clear = ClearNamespace(identity.namespace, seen.uid, accounts)
+    return Descent(Step.SETTLED, f"releases Namespace {identity.namespace}", ((clear,),))
+
+
+def delete(identity: Identity, remains: Remains, _course: Course) -> Descent | None:
+    """The namespace as it was just read."""
+    seen = remains.namespace
+    deletion = DeleteNamespace(identity.namespace, seen.uid, seen.resource_version)
+    return Descent(Step.RELEASED, f"deletes Namespace {identity.namespace}", ((deletion,),))
+
+
+STAGES: tuple[Stage, ...] = (quieten, let_hooks_run, uninstall, give_back, settle, release, delete)
+
+
+def _hollow(identity: Identity, remains: Remains, guard: GuardSeen) -> Descent:
+    """Everything goes but the ServiceAccounts that others use, with what makes them work."""
+    kept = frozenset(one.account.name for one in guard.verdict.kept)
+    who = tuple(f"ServiceAccount {one.account}: {reason}" for one in guard.verdict.kept for reason in one.reasons)
+    early = _quieten(remains, keep=kept)
+    if early is None and ("ResourceQuota", objects.HUSK_QUOTA) not in remains.objects:
+        quota = ApplyObject(objects.husk_quota(identity))
+        early = Descent(Step.PODS_GONE, "lets no pods in any more", ((quota,),))
+    early = early or _external(remains)
+    if early is not None:
+        return replace(early, plan="Husk")
+    seen = remains.namespace
+    waves: tuple[tuple[Action, ...], ...] = ()
+    if seen.manifest["metadata"].get("labels", {}).get(STATE) != HUSK:
+        # Once only: what comes back, or comes anew, is somebody else's doing.
+        hooks = remains.hook_accounts
+        rest = leftovers(remains.others, kept, frozenset({INSTALLER}) | hooks, data_stays=bool(hooks))
+        wave = tuple(_custom_deletion(item) for item in rest)
+        waves = ((wave,) if wave else ()) + ((MarkHusk(identity.namespace, seen.uid),),)
+    return Descent(
+        Step.EXTERNAL_GONE,
+        "stays as a husk while others use its ServiceAccounts",
+        waves,
+        who or guard.verdict.why,
+        plan="Husk",
+        blocked="HeldByOthers",
+        look_again=LOOK_AT_HUSK,
+    )
+
+
+def _quieten(remains: Remains, *, keep: frozenset[str]) -> Descent | None:
+    """No new pods, no custom resources, no pods; None when it is quiet."""
+    seen = remains.namespace
+    going = sorted(item["metadata"]["name"] for item in remains.accounts if item["metadata"]["name"] not in keep)
+    if _fenced(remains) != going:
+        fence = FenceAccounts(seen.manifest["metadata"]["name"], seen.uid, tuple(going))
+        return Descent(Step.PLANNED, "lets nothing new begin", ((fence,),))
+    if remains.custom:
+        # Before the workloads: a custom resource with a finalizer goes only while its operator runs.
+        return Descent(
+            Step.PLANNED,
+            "waits until the custom resources are gone",
+            (tuple(_custom_deletion(item) for item in remains.custom if not _is_terminating(item)),),
+            tuple(text for item in remains.custom for text in _described(item["kind"], [item]))[:50],
+        )
     loud = tuple(_quieting(remains))
     if loud:
         return Descent(Step.PLANNED, "tells the workloads to stop", (loud,))
@@ -88,31 +292,32 @@ def _clear(identity: Identity, remains: Remains, account: str) -> Descent:
         return Descent(
             Step.QUIESCED, "waits until the pods are gone", waiting_for=_described("Pod", remains.workloads.pods)
         )
-    if remains.release is not None and remains.release.state is not ReleaseState.ABSENT:
-        return Descent(Step.PODS_GONE, f"uninstalls release {identity.name}", ((UninstallRelease(identity),),))
+    return None
+
+
+def _fenced(remains: Remains) -> list[str]:
+    text = remains.namespace.manifest["metadata"].get("annotations", {}).get(FENCED, "")
+    return text.split(",") if text else []
+
+
+def _external(remains: Remains) -> Descent | None:
+    """None when there are none."""
     external = (
         *(("Service", item) for item in remains.balancers),
         *(("PersistentVolumeClaim", item) for item in remains.workloads.claims),
     )
-    if external:
-        return Descent(
-            Step.RELEASE_GONE,
-            "waits until volumes and load balancers are gone",
-            (
-                tuple(
-                    _deletion("v1", kind, item)
-                    for kind, item in external
-                    if "deletionTimestamp" not in item["metadata"]
-                ),
-            ),
-            tuple(text for kind, item in external for text in _described(kind, [item])),
-        )
-    seen = remains.namespace
+    if not external:
+        return None
     return Descent(
-        Step.EXTERNAL_GONE,
-        f"deletes Namespace {identity.namespace}",
-        ((DeleteNamespace(identity.namespace, seen.uid, seen.resource_version),),),
+        Step.RELEASE_GONE,
+        "waits until volumes and load balancers are gone",
+        (tuple(_deletion("v1", kind, item) for kind, item in external if not _is_terminating(item)),),
+        tuple(text for kind, item in external for text in _described(kind, [item])),
     )
+
+
+def _has_release(remains: Remains) -> bool:
+    return remains.release is not None and remains.release.state is not ReleaseState.ABSENT
 
 
 def _missing_tools(identity: Identity, remains: Remains, account: str) -> tuple[Action, ...]:
@@ -152,7 +357,7 @@ def _quieting(remains: Remains) -> Iterable[Action]:
     )
     for api_version, kind, manifests in deleted:
         for item in manifests:
-            if "deletionTimestamp" not in item["metadata"]:
+            if not _is_terminating(item):
                 yield _deletion(api_version, kind, item)
 
 
@@ -195,3 +400,12 @@ def _quiet(api_version: str, kind: str, item: Manifest) -> QuietObject:
 def _deletion(api_version: str, kind: str, item: Manifest) -> DeleteObject:
     metadata = item["metadata"]
     return DeleteObject(api_version, kind, metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _custom_deletion(item: Manifest) -> DeleteCustom:
+    metadata = item["metadata"]
+    return DeleteCustom(item["apiVersion"], item["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _is_terminating(item: Manifest) -> bool:
+    return "deletionTimestamp" in item["metadata"]

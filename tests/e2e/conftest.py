@@ -24,7 +24,7 @@ def installation(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     cluster.kubectl("create", "namespace", namespace)
     with installed(cluster, namespace, tmp_path_factory.mktemp(namespace)) as there:
         yield there
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.discard(namespace)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
     cluster.kubectl("create", "namespace", namespace)
     with installed(cluster, namespace, tmp_path) as there:
         yield there
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.discard(namespace)
 
 
 def shop_of(own: Installation, receiver: Process) -> Shop:

@@ -54,7 +54,7 @@ def foreign(request: pytest.FixtureRequest, shop: Shop) -> Iterator[str]:
         message="the namespace is not furnished",
     )
     yield name
-    shop.installation.cluster.kubectl("delete", "ns", name, "--wait=false")
+    shop.installation.cluster.discard(name)
 
 
 def test_foreign_namespace_is_left_alone_on_the_way_up_and_down(shop: Shop, foreign: str, commits: Commits) -> None:

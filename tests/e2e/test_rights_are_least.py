@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,15 +129,21 @@ EXTERNAL: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def busy(cluster: Cluster, tmp_path: Path, commits: Commits) -> Iterator[Installation]:
+@pytest.fixture(scope="module")
+def cluster(own_cluster: Cluster) -> Cluster:
+    """Return a cluster of this file's own: the guard's policies are taken away in it."""
+    return own_cluster
+
+
+@pytest.fixture(scope="module")
+def busy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Yield an installation that has done everything there is to do."""
     namespace = f"envprov-r-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", namespace)
-    with installed(cluster, namespace, tmp_path) as there:
-        work(there, commits)
+    with installed(cluster, namespace, tmp_path_factory.mktemp(namespace)) as there:
+        work(there, lambda number: f"{number:040x}")
         yield there
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.discard(namespace)
 
 
 def work(there: Installation, commits: Commits) -> None:
@@ -182,6 +187,7 @@ def work(there: Installation, commits: Commits) -> None:
     role = ("get", "rolebinding", "envprov-controller", "-n", name, "-o", "jsonpath={.roleRef.name}")
     eventually(lambda: kubectl(*role, check=False) == "envprov-env-controller", message="the roleRef was not put back")
     there.apply(*({**external, "metadata": {**external["metadata"], "namespace": name}} for external in EXTERNAL))
+    guard(there, shop, commits)
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
@@ -193,6 +199,35 @@ def work(there: Installation, commits: Commits) -> None:
     shop.gone("feature/all", within=90)
     controller.stop()
     receiver.stop()
+
+
+def guard(there: Installation, shop: Shop, commits: Commits) -> None:
+    """Everything that the guard has rights for: a shared account comes, is owned, and goes; policies are put back."""
+    kubectl = there.cluster.kubectl
+    kubectl("create", "namespace", "shared")
+    kubectl("create", "serviceaccount", "deployer", "-n", "shared")
+    kubectl("create", "configmap", "owner", "-n", "shared")
+    kubectl("create", "role", "guard", "-n", "shared", "--verb=list", "--resource=secrets")
+    user = f"system:serviceaccount:{there.namespace}:envprov"
+    kubectl("create", "rolebinding", "guard", "-n", "shared", "--role=guard", f"--user={user}")
+    policy = "delete-with-last-user"
+    there.project("borrower", sharedServiceAccounts=[{"namespace": "shared", "name": "deployer", "policy": policy}])
+    borrower = Shop(there, shop.receiver, "borrower")
+    eventually(borrower.is_known, message="the receiver does not know the Project")
+    borrower.up("feature/guarded", commits(5))
+    uid = kubectl("get", "cm", "owner", "-n", "shared", "-o", "jsonpath={.metadata.uid}")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
+    kubectl("patch", "sa", "deployer", "-n", "shared", "-p", json.dumps({"metadata": {"ownerReferences": [owner]}}))
+    owners = ("get", "sa", "deployer", "-n", "shared", "-o", "jsonpath={.metadata.ownerReferences}")
+    eventually(lambda: kubectl(*owners) == "", message="the owner of a shared account was not taken off")
+    for name in ("envprov-delete-guard", "envprov-fence", "envprov-hold-integrity"):
+        both = (f"validatingadmissionpolicy/{name}", f"validatingadmissionpolicybinding/{name}")
+        kubectl("delete", *both)
+        eventually(lambda both=both: kubectl("get", *both), message=f"{name} was not put back")  # type: ignore[misc]
+    assert borrower.delete("feature/guarded", commits(5)) == 202
+    borrower.gone("feature/guarded", within=90)
+    gone = ("get", "sa", "deployer", "-n", "shared", "--ignore-not-found")
+    eventually(lambda: kubectl(*gone) == "", within=60, message="the shared account outlived its last user")
 
 
 @pytest.mark.parametrize("account", [CONTROLLER, RECEIVER])

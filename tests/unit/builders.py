@@ -86,7 +86,7 @@ def desired(given: Project | None = None, settings: Platform | None = None, **sp
     return desire(environment(**spec), given or project(), settings or platform())
 
 
-IDENTITY = Identity(name=SLUG, control_namespace=CONTROL, project="shop", branch="feature/x")
+IDENTITY = Identity(name=SLUG, control_namespace=CONTROL, project="shop", branch="feature/x", uid=UID)
 
 
 # --- The world

@@ -12,18 +12,37 @@ from typing import Any
 from envprov.domain.actions import (
     Action,
     ApplyObject,
+    ClearNamespace,
+    DeleteCustom,
     DeleteNamespace,
     DeleteObject,
     DeployRelease,
+    FenceAccounts,
+    GuardAction,
+    HoldAccount,
+    MarkHusk,
     QuietObject,
+    ReleaseAccount,
     RollBackRelease,
     UninstallRelease,
 )
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
-from envprov.domain.errors import Conflict, EnvprovError, Invalid, TerminalError
+from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, Invalid, TerminalError
+from envprov.domain.guard import Verdict
 from envprov.domain.health import Condition, Health, Workloads
-from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Observed, Remains
+from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE, Account
+from envprov.domain.objects import HUSK_QUOTA
+from envprov.domain.observed import (
+    AccountSeen,
+    GuardSeen,
+    Key,
+    NamespaceSeen,
+    NamespaceState,
+    Observed,
+    Remains,
+    Rendered,
+)
 from envprov.domain.project import Project
 from envprov.domain.release import Release, ReleaseState
 from tests.unit.builders import CONTROL, Manifest, stored
@@ -82,6 +101,15 @@ class Faults:
 
 
 @dataclass
+class Elsewhere:
+    """A ServiceAccount of another namespace: its UID, the keys of the holds on it, its policy if it is adopted."""
+
+    uid: str = "u-elsewhere"
+    holds: set[str] = field(default_factory=set)
+    policy: str | None = None
+
+
+@dataclass
 class FakeCluster:
     """
     The namespaces of one cluster, with what lives in the environment's own.
@@ -98,6 +126,19 @@ class FakeCluster:
         helm_fault: What Helm ends with, if it fails.
         helm_leaves: State in which a Helm that failed leaves the release.
         lingers: How often a terminating namespace is seen before it is gone.
+        verdict: What the guard allows.
+        disarmed: Why the guard is disarmed, if it is.
+        asked: How often the guard was asked.
+        elsewhere: ServiceAccounts of other namespaces, with who holds them.
+        rendered: What the chart does with ServiceAccounts.
+        hooks: ServiceAccounts that the hooks of the release's end run as.
+        custom: Names of custom resources.
+        others: What else is in the namespace.
+        owned: ServiceAccounts that go with the release.
+        denied: ServiceAccounts that the policies keep.
+        clock: What time it is, if anybody asks.
+        settle: How long a fence must have stood when the guard is asked for the last time.
+        afterwards: Called with each action that was carried out.
 
     """
 
@@ -114,10 +155,25 @@ class FakeCluster:
     helm_fault: EnvprovError | None = None
     helm_leaves: ReleaseState = ReleaseState.FAILED
     lingers: int = 1
+    verdict: Verdict = field(default_factory=lambda: Verdict("Full"))
+    disarmed: str = ""
+    asked: int = 0
+    elsewhere: dict[Account, Elsewhere] = field(default_factory=dict)
+    rendered: Rendered = field(default_factory=Rendered)
+    hooks: frozenset[str] = frozenset()
+    custom: list[str] = field(default_factory=list)
+    others: tuple[Manifest, ...] = ()
+    owned: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    clock: Callable[[], datetime] | None = None
+    settle: timedelta = timedelta(seconds=5)
+    afterwards: Callable[[str], None] = lambda _: None
     ghosts: tuple[str, ...] = ()
     done: list[str] = field(default_factory=list)
     _said: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     _versions: int = 0
+    _fenced_at: datetime | None = None
+    _asked_at: datetime | None = None
 
     async def observe(self, desired: Desired, fresh: Mapping[Key, Mapping[str, Any]]) -> Observed:
         del fresh  # this cache never lags
@@ -141,11 +197,25 @@ class FakeCluster:
                 digest=digest,
                 chart_fault=self.chart if isinstance(self.chart, TerminalError) else None,
                 health=self.health if in_sync else None,
+                rendered=Rendered() if in_sync else self.rendered,
+                present={name: item for (kind, name), item in self.live.items() if kind == "ServiceAccount"},
+                accounts=self._accounts(desired, in_sync=in_sync),
             )
         self.faults.end(number)
         return observed
 
-    async def remains(self, identity: Identity) -> Remains:
+    async def ask_guard(self, identity: Identity) -> GuardSeen:
+        number = self.faults.begin("ask guard")
+        del identity
+        self.asked += 1
+        self._asked_at = self.clock() if self.clock else None
+        self.faults.end(number)
+        return GuardSeen(self.disarmed, self.verdict)
+
+    def alarm(self) -> GuardSeen | None:
+        return GuardSeen(self.disarmed, Verdict("Blocked")) if self.disarmed else None
+
+    async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
         number = self.faults.begin("remains")
         namespace = self._seen(identity)
         if namespace.state is NamespaceState.TERMINATING:
@@ -154,12 +224,23 @@ class FakeCluster:
                 self.live.clear()
                 namespace = self._seen(identity)
         if namespace.state is not NamespaceState.OURS:
-            found = Remains(namespace)
+            key = identity.holder.key
+            held = tuple(sorted(account for account, one in self.elsewhere.items() if key in one.holds))
+            found = Remains(namespace, held=() if namespace.state is NamespaceState.TERMINATING else held)
         else:
-            tools = {key: item for key, item in self.live.items() if key[0] in {"RoleBinding", "ServiceAccount"}}
-            found = Remains(namespace, tools)
+            kinds = {"RoleBinding", "ServiceAccount", "ResourceQuota"}
+            tools = {key: item for key, item in self.live.items() if key[0] in kinds}
+            accounts = tuple(item for key, item in sorted(tools.items()) if key[0] == "ServiceAccount")
+            found = Remains(namespace, tools, accounts=accounts)
             if OWN_ACCESS in tools:
-                found = replace(found, workloads=self._workloads(identity), release=self.release)
+                found = replace(
+                    found,
+                    workloads=self._workloads(identity),
+                    release=self.release,
+                    hook_accounts=frozenset() if self.release.state is ReleaseState.ABSENT else self.hooks,
+                    custom=tuple(self._custom(identity, name) for name in self.custom),
+                    others=self.others if thorough else (),
+                )
         self.faults.end(number)
         return found
 
@@ -169,6 +250,7 @@ class FakeCluster:
             await asyncio.sleep(0)  # as over the network: others of its wave are under way meanwhile
         written = await self._carry_out(action)
         self.done.append(str(action))
+        self.afterwards(str(action))
         self.faults.end(number)
         return written
 
@@ -201,6 +283,19 @@ class FakeCluster:
             return NamespaceSeen(NamespaceState.TERMINATING, live)
         return NamespaceSeen(NamespaceState.OURS, live)
 
+    def _accounts(self, desired: Desired, *, in_sync: bool) -> dict[Account, AccountSeen]:
+        wanted = {*desired.shared, *desired.held, *(() if in_sync else self.rendered.referred)}
+        return {
+            account: AccountSeen(one.uid, desired.identity.holder.key in one.holds, one.policy is not None)
+            if (one := self.elsewhere.get(account)) is not None
+            else AccountSeen()
+            for account in sorted(wanted)
+        }
+
+    def _custom(self, identity: Identity, name: str) -> Manifest:
+        metadata = {"name": name, "namespace": identity.namespace, "uid": f"u-{name}"}
+        return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata}
+
     def _workloads(self, identity: Identity) -> Workloads:
         def item(name: str, **rest: object) -> Manifest:
             return {"metadata": {"name": name, "namespace": identity.namespace, "uid": f"u-{name}"}, **rest}
@@ -226,14 +321,98 @@ class FakeCluster:
                     self.release, state=ReleaseState.DEPLOYED, digest="old", last_deployed_revision=revision
                 )
             case UninstallRelease(identity=identity):
-                self.release = Release(identity.name)
-                self.deployments.clear()
-            case DeleteNamespace(name=name, uid=uid, resource_version=version):
-                metadata = self.live["Namespace", name]["metadata"]
-                if (metadata["uid"], metadata["resourceVersion"]) != (uid, version):
-                    raise Conflict(f"Namespace {name} has changed")
-                metadata["deletionTimestamp"] = "now"
+                self._uninstall(identity)
+            case DeleteNamespace():
+                self._delete_namespace(action)
+            case _:
+                self._guard(action)
         return None
+
+    def _guard(self, action: GuardAction) -> None:
+        match action:
+            case DeleteCustom(kind=kind, name=name):
+                self.live.pop((kind, name), None)
+                self.custom = [one for one in self.custom if one != name]
+                self.others = tuple(one for one in self.others if one["metadata"]["name"] != name)
+            case HoldAccount(identity=identity, account=account, policy=policy):
+                one = self.elsewhere[account]
+                one.holds.add(identity.holder.key)
+                one.policy = policy or one.policy
+            case ReleaseAccount(identity=identity, account=account):
+                assert self._seen(identity).state in {NamespaceState.MISSING, NamespaceState.FOREIGN}
+                self.elsewhere[account].holds.discard(identity.holder.key)
+            case FenceAccounts(namespace=namespace, uid=uid, names=names):
+                self._note(namespace, uid, FENCED, ",".join(sorted(names)))
+                self._fenced_at = self.clock() if self.clock else None
+            case MarkHusk(namespace=namespace, uid=uid):
+                self._namespace(namespace, uid)["labels"][STATE] = HUSK
+            case ClearNamespace(namespace=namespace, uid=uid, accounts=accounts):
+                self._rehearse(accounts)
+                self._assert_asked_after_settling()
+                self._note(namespace, uid, RELEASED, uid)
+
+    def fenced(self, namespace: str) -> set[str]:
+        """Names of the ServiceAccounts that get no new pods and tokens."""
+        text = self.live["Namespace", namespace]["metadata"]["annotations"].get(FENCED, "")
+        return set(filter(None, text.split(",")))
+
+    def _let_hooks_run(self, identity: Identity) -> None:
+        if not self.hooks:
+            return
+        if self.fenced(identity.namespace) & self.hooks or ("ResourceQuota", HUSK_QUOTA) in self.live:
+            raise HelmFailed("pre-delete hook got no pod")
+        if not all(("ServiceAccount", name) in self.live for name in self.hooks):
+            raise HelmFailed("pre-delete hook found no ServiceAccount")
+
+    def _uninstall(self, identity: Identity) -> None:
+        self._let_hooks_run(identity)
+        if self.denied & self.owned:
+            raise HelmFailed(f"envprov guard: {', '.join(sorted(self.denied & self.owned))} is held")
+        for name in self.owned:
+            self.live.pop(("ServiceAccount", name), None)
+        self.release = Release(identity.name)
+        self.deployments.clear()
+
+    def _delete_namespace(self, action: DeleteNamespace) -> None:
+        if ("Namespace", action.name) not in self.live:
+            return
+        metadata = self._namespace(action.name, action.uid)
+        if metadata["resourceVersion"] != action.resource_version:
+            raise Conflict(f"Namespace {action.name} has changed")
+        if metadata["annotations"].get(RELEASED) != action.uid:
+            raise Forbidden(f"envprov guard: {action.name} has not been released for uid {action.uid}")
+        self._assert_asked_after_settling()
+        assert self.fenced(action.name) == {own for kind, own in self.live if kind == "ServiceAccount"}
+        metadata["deletionTimestamp"] = "now"
+
+    def _rehearse(self, accounts: tuple[tuple[str, str], ...]) -> None:
+        for name, uid in accounts:
+            live = self.live.get(("ServiceAccount", name))
+            if live is not None and live["metadata"]["uid"] != uid:
+                raise Conflict(f"ServiceAccount {name} is another one")
+            if live is not None and name in self.denied:
+                raise Forbidden(f"envprov guard: {name} is held by 1 holder(s)")
+
+    def _assert_asked_after_settling(self) -> None:
+        """The answer that covers release and deletion is from when the fence had stood for its whole time."""
+        if self.clock is not None:
+            assert self._asked_at is not None, "the guard was never asked"
+            assert self._fenced_at is not None, "there is no fence"
+            assert self._asked_at - self._fenced_at >= self.settle, "the answer is too old"
+
+    def _namespace(self, name: str, uid: str) -> Manifest:
+        """Metadata of exactly this namespace, as a patch with its UID finds it."""
+        live = self.live.get(("Namespace", name))
+        if live is None or live["metadata"]["uid"] != uid:
+            raise Conflict(f"Namespace {name} is gone")
+        metadata: Manifest = live["metadata"]
+        return metadata
+
+    def _note(self, namespace: str, uid: str, key: str, text: str) -> None:
+        metadata = self._namespace(namespace, uid)
+        metadata["annotations"][key] = text
+        self._versions += 1
+        metadata["resourceVersion"] = str(self._versions)
 
     def _delete(self, action: DeleteObject) -> None:
         if action.kind == "Pod":
@@ -252,6 +431,8 @@ class FakeCluster:
         return self.put(manifest)
 
     async def _deploy(self, desired: Desired, digest: str) -> None:
+        for account in (*desired.shared, *self.rendered.referred):
+            assert desired.identity.holder.key in self.elsewhere[account].holds, f"{account} is not held"
         name, revision = desired.identity.name, self.release.revision + 1
         if self.release.state.value.startswith("pending"):
             raise Invalid("another operation is in progress")
@@ -280,6 +461,7 @@ class FakeRecords:
         successors: Revisions that finished teardowns owe, by name.
         reports: How often a status was written.
         told: Reasons of the Events.
+        messages: What the Events say.
         poison: What was said of records that cannot be read.
         retired: Names whose finalizer was taken off.
         expired: Names whose lifetime ended.
@@ -292,6 +474,7 @@ class FakeRecords:
     successors: dict[str, str] = field(default_factory=dict)
     reports: int = 0
     told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     poison: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     expired: list[str] = field(default_factory=list)
@@ -322,6 +505,8 @@ class FakeRecords:
 
     async def report(self, environment: Environment, status: EnvironmentStatus) -> None:
         number = self.faults.begin("report")
+        if environment.name not in self.live:
+            raise Conflict(f"Environment {environment.name} is gone")
         self.reports += 1
         said = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         self.live[environment.name]["status"] = said
@@ -364,8 +549,9 @@ class FakeRecords:
         self.faults.end(number)
 
     async def tell(self, environment: Environment, reason: str, message: str, *, warning: bool) -> None:
-        del environment, message, warning
+        del environment, warning
         self.told.append(reason)
+        self.messages.append(message)
 
     def edit(self, name: str, **spec: Any) -> None:  # noqa: ANN401 - any field
         """Change a spec as a person or a delivery does."""

@@ -44,6 +44,29 @@ def test_without_anything_the_defaults_hold() -> None:
     assert settings.helm.install_timeout == timedelta(minutes=10)
 
 
+def test_the_guard_enforces_and_releases_late_unless_told_otherwise(write: Write) -> None:
+    guard = load_settings(None).guard
+    assert (guard.mode, guard.auto_release) == ("enforce", frozenset())
+    assert guard.interval == timedelta(seconds=30)
+    assert guard.release_grace == timedelta(seconds=60)
+    assert guard.fence_settle >= timedelta(seconds=5)
+    told = load_settings(write("guard: {mode: observe, auto_release: [ci-runner], fence_settle: PT20S}\n")).guard
+    assert (told.mode, told.auto_release) == ("observe", frozenset({"ci-runner"}))
+    assert (told.fence_settle, told.interval) == (timedelta(seconds=20), timedelta(seconds=30))
+
+
+@pytest.mark.parametrize("field", ["interval", "release_grace", "fence_settle"])
+@pytest.mark.parametrize("text", ["PT0S", "-PT5S", "soon"])
+def test_times_of_the_guard_are_times(write: Write, field: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"guard.{field}"):
+        load_settings(write(f"guard: {{{field}: {text}}}\n"))
+
+
+def test_there_is_no_guard_that_is_off(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"guard\.mode"):
+        load_settings(write("guard: {mode: 'off'}\n"))
+
+
 def test_an_empty_file_is_no_fault(write: Write) -> None:
     assert load_settings(write("# nothing yet\n")) == Settings()
 

@@ -44,9 +44,10 @@ def test_another_namespace_is_everywhere_and_takes_no_rights_from_the_usual_one(
     assert "envprov-system" not in yaml.safe_dump_all(moved)
     assert [manifest["metadata"]["name"] for manifest in by_kind("Namespace", namespace="staging")] == ["staging"]
     bindings = {manifest["metadata"]["name"] for manifest in by_kind("ClusterRoleBinding", namespace="staging")}
-    assert bindings == {"envprov-controller-staging", "envprov-cleanup-staging"}
+    assert bindings == {"envprov-controller-staging", "envprov-guard-staging", "envprov-cleanup-staging"}
     assert {manifest["metadata"]["name"] for manifest in by_kind("ClusterRoleBinding")} == {
         "envprov-controller",
+        "envprov-guard",
         "envprov-cleanup",
     }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from envprov.controller.reconcile import Outcome, Reconciler
+from envprov.domain.desired import identity_of
 from envprov.domain.errors import (
+    AccountTaken,
     ChartNotFound,
     Conflict,
     EnvprovError,
@@ -21,7 +23,10 @@ from envprov.domain.errors import (
     RetryableError,
     Unavailable,
 )
+from envprov.domain.guard import Kept, Verdict
 from envprov.domain.health import Condition, Health
+from envprov.domain.holds import HUSK, STATE, Account
+from envprov.domain.observed import Rendered
 from envprov.domain.release import ReleaseState
 from tests.unit.builders import (
     CONTROL,
@@ -29,11 +34,14 @@ from tests.unit.builders import (
     NOW,
     SLUG,
     Manifest,
+    environment,
     environment_manifest,
     platform,
+    project,
     rich_project,
+    stored,
 )
-from tests.unit.fakes import Clock, FakeCluster, FakeRecords, Faults
+from tests.unit.fakes import Clock, Elsewhere, FakeCluster, FakeRecords, Faults
 
 RESYNC = timedelta(minutes=5)
 AT_ONCE = timedelta(0)
@@ -53,6 +61,7 @@ class World:
                 (CONTROL, "registry-pull"): {"metadata": {"name": "registry-pull"}, "data": {"a": "YQ=="}},
                 ("shared", "tls"): {"metadata": {"name": "tls"}, "data": {"b": "Yg=="}},
             },
+            clock=self.clock,
         )
         manifest = environment_manifest()
         manifest["metadata"]["finalizers"] = []
@@ -84,6 +93,30 @@ class World:
         finalizers = record["metadata"]["finalizers"] if record else None
         facts = self.records.facts(SLUG) if record else None
         return objects, release.state, release.digest, finalizers, facts, dict(self.cluster.pods)
+
+    async def go(self, until: Callable[[], bool], passes: int = 40) -> None:
+        """Serve the key again and again until something is so."""
+        for _ in range(passes):
+            if until():
+                return
+            try:
+                outcome = await self.reconcile(SLUG)
+            except EnvprovError:
+                self.clock.advance(RESYNC)
+            else:
+                self.clock.advance(outcome.look_again or RESYNC)
+        raise AssertionError(f"never so: {self.faults.calls[-20:]}")
+
+    @property
+    def blocked(self) -> str:
+        """Why the teardown waits for somebody, in one word."""
+        status, reason = self.records.facts(SLUG).get("TeardownBlocked", ("", ""))
+        return reason if status == "True" else ""
+
+    @property
+    def teardown(self) -> Manifest:
+        status: Manifest = self.records.live[SLUG]["status"]["teardown"]
+        return status
 
     @property
     def namespace(self) -> Manifest:
@@ -375,15 +408,20 @@ def test_a_deletion_takes_everything_down_and_retires_once() -> None:
         world.cluster.pods["bare"] = ""
         world.records.delete(SLUG)
         outcome = await world.reconcile(SLUG)
-        assert (outcome.phase, outcome.look_again) == ("TearingDown", timedelta(seconds=2))
-        last = [action for action in outcome.actions if "apply" not in action]
-        assert last == [
+        assert (outcome.phase, outcome.look_again) == ("TearingDown", timedelta(seconds=6))
+        first = [action for action in outcome.actions if "apply" not in action]
+        assert first == [
+            "fence 2 ServiceAccounts",
             "quiet Deployment web",
             "delete Pod web-1",
             "delete Pod bare",
             f"uninstall release {SLUG}",
-            f"delete Namespace {NAMESPACE}",
         ]
+        world.clock.advance(timedelta(seconds=6))
+        outcome = await world.reconcile(SLUG)
+        assert outcome.actions == (f"release Namespace {NAMESPACE}", f"delete Namespace {NAMESPACE}")
+        assert (outcome.phase, outcome.look_again) == ("TearingDown", timedelta(seconds=2))
+        assert world.cluster.asked == 2
         assert world.records.retired == []
         assert (await world.drive()).phase == "Gone"
         assert world.records.retired == [SLUG]
@@ -436,7 +474,7 @@ def test_what_blocks_a_teardown_is_said() -> None:
         world.records.delete(SLUG)
         calls = len(world.faults.calls)
         world.faults.error = lambda: Unavailable("no answer from the API server")
-        world.faults.at = calls + 2  # remains, report, then the first action
+        world.faults.at = calls + 3  # remains, the guard, report, then the first action
         with pytest.raises(Unavailable):
             await world.reconcile(SLUG)
         teardown = world.records.live[SLUG]["status"]["teardown"]
@@ -454,6 +492,7 @@ def test_a_successor_is_made_when_the_teardown_is_over() -> None:
         world.records.successors[SLUG] = "c" * 40
         for _ in range(10):
             outcome = await world.reconcile(SLUG)
+            world.clock.advance(outcome.look_again or RESYNC)
             if outcome.phase == "Gone":
                 break
         assert await world.reconcile(SLUG) == Outcome("Revived", ("create Environment",), AT_ONCE)
@@ -469,6 +508,346 @@ def test_a_key_of_nothing_is_nothing() -> None:
         world = World()
         assert await world.reconcile("never-heard-of") == Outcome("Gone")
         assert world.faults.calls == []
+
+    asyncio.run(story())
+
+
+# --- Shared ServiceAccounts
+
+DEPLOYER, BOT = Account("shared", "deployer"), Account("tools", "bot")
+SHOP = project(
+    sharedServiceAccounts=[{"namespace": "shared", "name": "deployer", "policy": "delete-with-last-user"}],
+)
+KEY = identity_of(environment()).holder.key
+
+
+def sharing(faults: Faults | None = None) -> World:
+    """A Project that names an account, and a chart that refers to another."""
+    world = World(faults or Faults())
+    world.records.projects["shop"] = SHOP
+    world.cluster.elsewhere = {DEPLOYER: Elsewhere("u-deployer"), BOT: Elsewhere("u-bot")}
+    world.cluster.rendered = Rendered((), (BOT,))
+    return world
+
+
+def holds(world: World) -> dict[Account, bool]:
+    return {account: KEY in one.holds for account, one in world.cluster.elsewhere.items()}
+
+
+def test_accounts_that_are_named_or_referred_to_are_held_before_helm() -> None:
+    async def story() -> None:
+        world = sharing()
+        outcome = await world.reconcile(SLUG)
+        assert outcome.actions[-3:] == (
+            "hold ServiceAccount shared/deployer",
+            "hold ServiceAccount tools/bot",
+            f"deploy release {SLUG}",
+        )
+        assert outcome.phase == "Ready"
+        assert holds(world) == {DEPLOYER: True, BOT: True}
+        assert [one.policy for one in world.cluster.elsewhere.values()] == ["delete-with-last-user", None]
+        assert world.records.live[SLUG]["status"]["holds"] == [
+            {"namespace": "shared", "name": "deployer", "uid": "u-deployer"},
+            {"namespace": "tools", "name": "bot", "uid": "u-bot"},
+        ]
+        assert (await world.reconcile(SLUG)).actions == ()
+
+    asyncio.run(story())
+
+
+def test_an_account_that_is_not_there_yet_is_waited_for() -> None:
+    async def story() -> None:
+        world = sharing()
+        del world.cluster.elsewhere[DEPLOYER]
+        outcome = await world.reconcile(SLUG)
+        assert (outcome.phase, outcome.look_again) == ("Preparing", timedelta(seconds=30))
+        assert world.cluster.release.state is ReleaseState.ABSENT
+        conditions = world.records.live[SLUG]["status"]["conditions"]
+        (said,) = {entry["message"] for entry in conditions if entry["type"] == "Ready"}
+        assert said.startswith("waits for the ServiceAccount shared/deployer, which sharedServiceAccounts of")
+        world.cluster.elsewhere[DEPLOYER] = Elsewhere("u-deployer")
+        assert (await world.reconcile(SLUG)).phase == "Ready"
+
+    asyncio.run(story())
+
+
+def test_a_chart_that_would_own_a_shared_account_stalls_before_anything_is_held() -> None:
+    async def story() -> None:
+        world = sharing()
+        world.cluster.rendered = Rendered((DEPLOYER,), (BOT,))
+        outcome = await world.reconcile(SLUG)
+        assert outcome == Outcome(AccountTaken.__name__, (), RESYNC)
+        assert world.records.told == ["AccountTaken"]
+        assert "serviceAccount.create=false and serviceAccount.name=deployer" in world.records.messages[0]
+        assert holds(world) == {DEPLOYER: False, BOT: False}
+        assert world.cluster.release.state is ReleaseState.ABSENT
+        assert world.records.facts(SLUG)["Ready"] == ("False", "Stalled")
+
+    asyncio.run(story())
+
+
+def test_an_account_that_was_made_again_is_held_anew_and_told_of_once() -> None:
+    async def story() -> None:
+        world = sharing()
+        await world.drive()
+        world.cluster.elsewhere[BOT] = Elsewhere("u-bot-2")
+        assert (await world.reconcile(SLUG)).actions == ("hold ServiceAccount tools/bot",)
+        await world.reconcile(SLUG)
+        assert world.records.told == ["Ready", "HoldLost"]
+        assert "tools/bot was deleted and made again" in world.records.messages[-1]
+        assert world.records.live[SLUG]["status"]["holds"][1]["uid"] == "u-bot-2"
+
+    asyncio.run(story())
+
+
+# --- The way down, with the guard
+
+USED = Verdict(
+    "Husk",
+    (Kept(Account(NAMESPACE, "bot"), ("RoleBinding prod/deployers",)),),
+    ("ServiceAccount bot is kept by RoleBinding prod/deployers",),
+)
+
+
+async def shared_and_going(faults: Faults | None = None) -> World:
+    """An environment with everything that a teardown must see to, which is asked to go."""
+    world = sharing()
+    await world.drive()
+    accounts = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {}}}
+        for name in ("bot", "hook")
+    ]
+    for account in accounts:
+        world.cluster.put(account)
+    world.cluster.hooks = frozenset({"hook"})
+    world.cluster.custom = ["database"]
+    world.records.delete(SLUG)
+    if faults is not None:
+        world.cluster.faults = world.records.faults = world.faults = faults
+    return world
+
+
+def test_each_stage_comes_in_its_order_and_holds_elsewhere_end_last() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        begun = len(world.cluster.done)
+        await world.drive()
+        assert [action for action in world.cluster.done[begun:] if not action.startswith("apply")] == [
+            "fence 2 ServiceAccounts",
+            "delete Widget database",
+            "quiet Deployment web",
+            "delete Pod web-1",
+            f"uninstall release {SLUG}",
+            "fence 3 ServiceAccounts",
+            f"release Namespace {NAMESPACE}",
+            f"delete Namespace {NAMESPACE}",
+            "release ServiceAccount shared/deployer",
+            "release ServiceAccount tools/bot",
+        ]
+        assert holds(world) == {DEPLOYER: False, BOT: False}
+
+    asyncio.run(story())
+
+
+def test_settling_begins_anew_when_the_accounts_of_hooks_are_fenced() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        world.cluster.gate = None
+        await world.go(lambda: world.cluster.release.state is ReleaseState.ABSENT)
+        assert world.cluster.fenced(NAMESPACE) == {"bot", "envprov-installer", "hook"}
+        fenced_at = world.teardown["fencedAt"]
+        assert world.cluster.asked == 1
+        await world.go(lambda: world.cluster.asked == 2)
+        assert world.clock.now - datetime.fromisoformat(fenced_at) >= timedelta(seconds=5)
+
+    asyncio.run(story())
+
+
+def test_settling_goes_on_after_a_restart_and_the_last_answer_is_asked_for_after_it() -> None:
+    async def story() -> None:
+        world = await risen()
+        world.clock.advance(timedelta(microseconds=999_999))
+        world.records.delete(SLUG)
+        await world.reconcile(SLUG)
+        for _ in range(5):
+            world.reconcile = Reconciler(world.records, world.cluster, platform(), world.clock)
+            world.clock.advance(timedelta(seconds=1))
+            outcome = await world.reconcile(SLUG)
+            assert (outcome.actions, world.cluster.asked) == ((), 1)
+        world.clock.advance(outcome.look_again or RESYNC)
+        calls = len(world.faults.calls)
+        await world.reconcile(SLUG)
+        done = [call for call in world.faults.calls[calls:] if call not in {"remains", "report"}]
+        assert done == ["ask guard", f"release Namespace {NAMESPACE}", f"delete Namespace {NAMESPACE}"]
+
+    asyncio.run(story())
+
+
+def test_a_crash_between_release_and_deletion_asks_the_guard_again() -> None:
+    async def story() -> None:
+        world = await risen()
+        world.records.delete(SLUG)
+        await world.reconcile(SLUG)
+        world.clock.advance(timedelta(seconds=6))
+        world.faults.at, world.faults.error = len(world.faults.calls) + 3, lambda: Unavailable("no answer")
+        world.faults.lost = True
+        with pytest.raises(Unavailable):
+            await world.reconcile(SLUG)
+        assert (world.cluster.done[-1], world.cluster.asked) == (f"release Namespace {NAMESPACE}", 2)
+        outcome = await world.reconcile(SLUG)
+        assert (outcome.actions, world.cluster.asked) == ((f"delete Namespace {NAMESPACE}",), 3)
+
+    asyncio.run(story())
+
+
+def test_what_others_use_stays_as_a_husk_and_is_told_once() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        leftover = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": NAMESPACE}}
+        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hook", "namespace": NAMESPACE}}
+        world.cluster.others = (stored(leftover), stored(data))
+        world.cluster.verdict = USED
+        await world.go(lambda: world.blocked == "HeldByOthers")
+        assert world.namespace["metadata"]["labels"][STATE] == HUSK
+        assert "bot" not in world.cluster.fenced(NAMESPACE)
+        assert ("ResourceQuota", "envprov-husk") in world.cluster.live
+        assert [item["metadata"]["name"] for item in world.cluster.others] == ["hook"]  # for the hooks of its end
+        assert [*world.cluster.custom, *world.cluster.pods] == []
+        assert holds(world) == {DEPLOYER: True, BOT: True}
+        assert world.teardown["plan"] == "Husk"
+        assert world.teardown["waitingFor"] == [f"ServiceAccount {NAMESPACE}/bot: RoleBinding prod/deployers"]
+        told = list(world.records.told)
+        for _ in range(3):
+            assert await world.reconcile(SLUG) == Outcome("TearingDown", (), timedelta(minutes=1))
+        assert world.records.told == told
+        assert told.count("HeldByOthers") == 1
+
+    asyncio.run(story())
+
+
+def test_a_husk_that_nobody_uses_any_more_goes_all_the_way_hooks_included() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        world.cluster.verdict = USED
+        await world.go(lambda: world.blocked == "HeldByOthers")
+        begun = len(world.cluster.done)
+        world.cluster.verdict = Verdict("Full")
+        await world.drive()
+        assert world.cluster.done[begun:] == [
+            "fence 2 ServiceAccounts",
+            "delete ResourceQuota envprov-husk",
+            f"uninstall release {SLUG}",
+            "fence 3 ServiceAccounts",
+            f"release Namespace {NAMESPACE}",
+            f"delete Namespace {NAMESPACE}",
+            "release ServiceAccount shared/deployer",
+            "release ServiceAccount tools/bot",
+        ]
+
+    asyncio.run(story())
+
+
+def test_a_new_user_during_the_settling_makes_a_husk_and_unfences_its_account() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        await world.go(lambda: "fencedAt" in world.teardown if "teardown" in said(world) else False)
+        assert "bot" in world.cluster.fenced(NAMESPACE)
+        world.cluster.verdict = USED
+        await world.go(lambda: world.blocked == "HeldByOthers")
+        assert world.cluster.fenced(NAMESPACE) == {"envprov-installer", "hook"}
+        assert "fencedAt" not in world.teardown
+        assert f"release Namespace {NAMESPACE}" not in world.cluster.done
+        assert ("ServiceAccount", "bot") in world.cluster.live
+
+    asyncio.run(story())
+
+
+def said(world: World) -> Manifest:
+    status: Manifest = world.records.live[SLUG]["status"]
+    return status
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "fence 2 ServiceAccounts",
+        "delete Widget database",
+        "delete Pod web-1",
+        f"uninstall release {SLUG}",
+        "fence 3 ServiceAccounts",
+        pytest.param(
+            f"release Namespace {NAMESPACE}",
+        ),
+    ],
+)
+def test_a_guard_that_is_disarmed_midway_stops_everything_until_it_is_armed_again(last: str) -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+
+        def disarm(action: str) -> None:
+            if action == last:
+                world.cluster.disarmed = "the policy is gone"
+
+        world.cluster.afterwards = disarm
+        await world.go(lambda: world.blocked == "Disarmed")
+        assert world.cluster.done[-1] == last
+        for _ in range(3):
+            assert (await world.reconcile(SLUG)).actions == ()
+        assert (world.teardown["plan"], world.teardown["waitingFor"]) == ("Blocked", ["the policy is gone"])
+        assert "fencedAt" not in world.teardown
+        assert world.records.told.count("Disarmed") == 1
+        world.cluster.disarmed, world.cluster.afterwards = "", lambda _: None
+        await world.drive()
+        assert (world.cluster.live, holds(world)) == ({}, {DEPLOYER: False, BOT: False})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("reason", ["Disarmed", "UsageUnknown"])
+def test_a_guard_that_cannot_answer_at_the_start_lets_nothing_begin(reason: str) -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        done = list(world.cluster.done)
+        world.cluster.verdict = Verdict("Blocked", why=("cannot list Pods",))
+        world.cluster.disarmed = "the policy is gone" if reason == "Disarmed" else ""
+        for _ in range(3):
+            assert (await world.reconcile(SLUG)).actions == ()
+        assert (world.blocked, world.cluster.done) == (reason, done)
+        assert world.records.told.count(reason) == 1
+        world.cluster.disarmed, world.cluster.verdict = "", Verdict("Full")
+        await world.drive()
+        assert world.records.retired == [SLUG]
+
+    asyncio.run(story())
+
+
+def test_users_that_cannot_be_seen_at_the_end_keep_the_namespace() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        await world.go(lambda: world.cluster.release.state is ReleaseState.ABSENT)
+        world.cluster.verdict = Verdict("Blocked", why=("cannot list Pods",))
+        await world.go(lambda: world.blocked == "UsageUnknown")
+        assert "deletionTimestamp" not in world.namespace["metadata"]
+        assert f"release Namespace {NAMESPACE}" not in world.cluster.done
+        world.cluster.verdict = Verdict("Full")
+        asked = world.cluster.asked
+        await world.drive()
+        assert world.cluster.asked >= asked + 2, "the fence settles anew, and the guard looks after it"
+
+    asyncio.run(story())
+
+
+def test_a_guard_that_is_disarmed_when_the_namespace_is_gone_keeps_the_holds_elsewhere() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        await world.go(lambda: "deletionTimestamp" in world.namespace["metadata"])
+        world.cluster.disarmed = "the policy is gone"
+        await world.go(lambda: world.blocked == "Disarmed")
+        assert world.cluster.live == {}
+        assert (holds(world), world.records.retired) == ({DEPLOYER: True, BOT: True}, [])
+        world.cluster.disarmed = ""
+        await world.drive()
+        assert (holds(world), world.records.retired) == ({DEPLOYER: False, BOT: False}, [SLUG])
 
     asyncio.run(story())
 
@@ -565,6 +944,60 @@ def test_a_fault_at_any_call_ends_in_the_same_state(
             assert world.cluster.live == {}
 
 
+def share_and_fall(faults: Faults, *, through_a_husk: bool) -> World:
+    async def story() -> World:
+        world = await shared_and_going(faults)
+        world.cluster.done.clear()
+        if through_a_husk:
+            world.cluster.verdict = USED
+            await world.go(lambda: world.blocked == "HeldByOthers")
+            world.cluster.verdict = Verdict("Full")
+        await world.drive()
+        return world
+
+    return asyncio.run(story())
+
+
+@pytest.mark.parametrize(("error", "times", "lost"), FAULTS)
+@pytest.mark.parametrize("through_a_husk", [pytest.param(False, id="at once"), pytest.param(True, id="husk first")])
+def test_a_fault_at_any_call_of_a_guarded_teardown_ends_in_the_same_state(
+    error: Callable[[], EnvprovError],
+    times: int,
+    *,
+    lost: bool,
+    through_a_husk: bool,
+) -> None:
+    undisturbed = Faults()
+    expected = share_and_fall(undisturbed, through_a_husk=through_a_husk)
+    ends = [f"delete Namespace {NAMESPACE}", f"release ServiceAccount {DEPLOYER}", f"release ServiceAccount {BOT}"]
+    for at in range(len(undisturbed.calls)):
+        faults = Faults(at=at, times=times, error=error, lost=lost)
+        world = share_and_fall(faults, through_a_husk=through_a_husk)
+        where = f"after {times} faults at call {at}, {undisturbed.calls[at]}"
+        assert world.state() == expected.state(), where
+        assert (world.cluster.live, world.records.retired) == ({}, [SLUG]), where
+        assert holds(world) == {DEPLOYER: False, BOT: False}, where
+        assert sorted(world.cluster.done[-3:]) == sorted(ends), where
+        assert [world.cluster.done.count(end) for end in ends] == [1, 1, 1], where
+
+
+@pytest.mark.parametrize(("error", "times", "lost"), FAULTS)
+def test_a_fault_at_any_call_on_the_way_up_leaves_each_account_held(
+    error: Callable[[], EnvprovError], times: int, *, lost: bool
+) -> None:
+    async def story(faults: Faults) -> World:
+        world = sharing(faults)
+        await world.drive()
+        return world
+
+    undisturbed = Faults()
+    expected = asyncio.run(story(undisturbed))
+    for at in range(len(undisturbed.calls)):
+        world = asyncio.run(story(Faults(at=at, times=times, error=error, lost=lost)))
+        assert world.state() == expected.state(), undisturbed.calls[at]
+        assert holds(world) == {DEPLOYER: True, BOT: True}
+
+
 def test_only_retryable_errors_come_out_of_a_pass_on_the_way_up() -> None:
     async def story() -> None:
         world = await risen()
@@ -601,7 +1034,7 @@ def test_a_terminal_fault_on_the_way_down_is_no_bug() -> None:
         world.records.delete(SLUG)
         calls = len(world.faults.calls)
         world.faults.error = lambda: Forbidden("a policy holds the pods")
-        world.faults.at = calls + 2
+        world.faults.at = calls + 3
         outcome = await world.reconcile(SLUG)
         assert outcome.look_again is not None
         assert world.records.live[SLUG]["status"]["teardown"]["waitingFor"] == ["a policy holds the pods"]
@@ -652,5 +1085,34 @@ def test_getting_a_release_unstuck_is_no_success() -> None:
             rests.append(outcome.look_again.total_seconds())
             world.clock.advance(outcome.look_again)
         assert rests == [5, 10, 20]
+
+    asyncio.run(story())
+
+
+def test_what_is_held_stays_said_when_a_pass_fails_after_the_deployment() -> None:
+    async def story() -> None:
+        world = sharing()
+
+        def fail(action: str) -> None:
+            if action.startswith("deploy"):
+                world.faults.at = len(world.faults.calls)  # the next call, which observes
+
+        world.faults.error, world.cluster.afterwards = lambda: Unavailable("no answer"), fail
+        await world.drive()
+        assert [held["name"] for held in said(world)["holds"]] == ["deployer", "bot"]
+
+    asyncio.run(story())
+
+
+def test_what_somebody_puts_back_at_once_does_not_keep_a_husk_from_resting() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        name = "istio-ca-root-cert"
+        world.cluster.others = (
+            stored({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}}),
+        )
+        before, world.cluster.verdict = world.cluster.others, USED
+        world.cluster.afterwards = lambda _: setattr(world.cluster, "others", before)
+        await world.go(lambda: world.blocked == "HeldByOthers")
 
     asyncio.run(story())

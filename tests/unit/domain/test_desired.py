@@ -10,17 +10,20 @@ import pytest
 from envprov.domain.desired import Identity, desire, identity_of, name_fault
 from envprov.domain.environment import parse_environment
 from envprov.domain.errors import InvalidRecord
+from envprov.domain.holds import Account
 from envprov.domain.lifetime import ExpireAfter, Keep
 from tests.unit.builders import (
     COMMIT,
     CONTROL,
     NAMESPACE,
     SLUG,
+    UID,
     desired,
     environment,
     environment_manifest,
     platform,
     project,
+    reported,
 )
 
 XL = {"cpu": "32", "memory": "64Gi", "memoryLimit": "64Gi", "pods": 10}
@@ -143,9 +146,27 @@ def test_two_secrets_of_one_name_are_refused() -> None:
     assert len(desired(project(copySecrets=[copies[0], copies[0]])).secrets) == 2
 
 
+def test_shared_accounts_and_those_that_were_held_are_wanted() -> None:
+    shared = [
+        {"namespace": "shared", "name": "deployer"},
+        {"namespace": "tools", "name": "bot", "policy": "delete-with-last-user"},
+    ]
+    record = reported(environment(), {"holds": [{"namespace": "old", "name": "reader", "uid": "u-1"}]})
+    found = desire(record, project(sharedServiceAccounts=shared), platform())
+    assert found.shared == {Account("shared", "deployer"): "keep", Account("tools", "bot"): "delete-with-last-user"}
+    assert found.held == (Account("old", "reader"),)
+    assert (desired().shared, desired().held) == ({}, ())
+
+
+def test_an_environment_that_is_made_again_is_another_holder() -> None:
+    again = identity_of(environment().model_copy(update={"uid": "22222222-2222-4222-8222-222222222222"}))
+    assert again.holder.key != identity_of(environment()).holder.key
+
+
 def test_identity() -> None:
     identity = identity_of(environment())
-    assert identity == Identity(name=SLUG, control_namespace=CONTROL, project="shop", branch="feature/x")
+    assert identity == Identity(name=SLUG, control_namespace=CONTROL, project="shop", branch="feature/x", uid=UID)
+    assert str(identity.holder) == f"Environment {CONTROL}/{SLUG}"
     assert (identity.namespace, identity.owner) == (NAMESPACE, f"{CONTROL}/{SLUG}")
 
 

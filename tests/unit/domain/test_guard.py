@@ -505,14 +505,14 @@ RUNNING = held(RUNNER, expires=NOW + timedelta(seconds=1))
 @pytest.mark.parametrize(
     ("hold", "auto", "releases"),
     [
-        pytest.param(EXPIRED, ["External"], True, id="run out, and its kind goes by itself -> released"),
+        pytest.param(EXPIRED, [RUNNER.name], True, id="run out, and it goes by itself -> released"),
         pytest.param(EXPIRED, [], False, id="run out -> stays"),
-        pytest.param(EXPIRED, ["Other"], False, id="run out, another kind goes by itself -> stays"),
-        pytest.param(RUNNING, ["External"], False, id="not run out -> stays"),
-        pytest.param(held(RUNNER), ["External"], False, id="no end -> stays"),
+        pytest.param(EXPIRED, ["Other"], False, id="run out, another goes by itself -> stays"),
+        pytest.param(RUNNING, [RUNNER.name], False, id="not run out -> stays"),
+        pytest.param(held(RUNNER), [RUNNER.name], False, id="no end -> stays"),
         pytest.param(held(BINDING, expires=NOW), [], False, id="another kind with an end -> stays"),
         pytest.param(
-            held(BINDING, expires=NOW), ["RoleBinding"], True, id="another kind with an end, by itself -> released"
+            held(BINDING, expires=NOW), [BINDING.name], True, id="another kind with an end, by itself -> released"
         ),
         pytest.param(
             held(ENVIRONMENT, expires=NOW), ["Environment"], False, id="a living environment with an end -> stays"

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envprov.domain.actions import ApplyObject, DeleteObject, RollBackRelease, UninstallRelease
+from envprov.domain.actions import ApplyObject, DeleteObject, HoldAccount, RollBackRelease, UninstallRelease
 from envprov.domain.desired import Desired
-from envprov.domain.errors import ChartNotFound, GhostObjects, NotOwned
+from envprov.domain.errors import AccountTaken, ChartNotFound, GhostObjects, NotOwned
 from envprov.domain.health import Condition, Health
-from envprov.domain.observed import Key, Observed
+from envprov.domain.holds import Account
+from envprov.domain.observed import AccountSeen, Key, Observed, Rendered
 from envprov.domain.plan import STEPS, Phase, Plan, plan
 from envprov.domain.release import ReleaseState
+from envprov.domain.rendered import read_rendered
 from tests.unit.builders import (
     CONTROL,
     DIGEST,
@@ -90,8 +92,8 @@ def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
         "refuse_ghosts",
         "ensure_base",
         "await_quota",
-        "hold_shared_accounts",
         "check_chart",
+        "hold_shared_accounts",
         "deploy_release",
         "await_health",
     ]
@@ -486,6 +488,158 @@ def test_a_pass_right_after_a_full_one_does_nothing(
         assert await climb(first) == held  # and back again leaves nothing behind
 
     asyncio.run(story())
+
+
+# --- ServiceAccounts that are shared
+
+KEPT, BOT, SEEN = Account("shared", "deployer"), Account("tools", "bot"), AccountSeen("u-bot", is_held=True)
+SHARING = desired(
+    project(
+        sharedServiceAccounts=[
+            {"namespace": "shared", "name": "deployer", "policy": "delete-with-last-user"},
+            {"namespace": NAMESPACE, "name": "own"},
+        ]
+    )
+)
+ADOPTED = AccountSeen("u-deployer", is_held=True, is_adopted=True)
+
+
+def new(rendered: Rendered = Rendered((), (BOT,)), **changes: Any) -> Observed:  # noqa: ANN401, B008 - frozen
+    """What is observed before the first deployment."""
+    given = {"rendered": rendered, "accounts": {KEPT: ADOPTED, BOT: SEEN}}
+    return seen(full(SHARING, {}), release=release(ReleaseState.ABSENT), **(given | changes))
+
+
+def test_held_and_adopted_accounts_let_the_chart_be_deployed() -> None:
+    assert words(plan(SHARING, new())) == [[f"deploy release {SLUG}"]]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(AccountSeen("u-deployer"), id="neither held nor adopted"),
+        pytest.param(AccountSeen("u-deployer", is_held=True), id="held, not adopted"),
+        pytest.param(AccountSeen("u-deployer", is_adopted=True), id="adopted, not held"),
+    ],
+)
+def test_an_account_that_the_project_names_is_held_and_adopted_before_helm(found: AccountSeen) -> None:
+    decided = plan(SHARING, new(accounts={KEPT: found, BOT: SEEN}))
+    hold = HoldAccount(SHARING.identity, KEPT, "delete-with-last-user", "named by the Project")
+    assert (decided.phase, decided.waves, decided.look_again) == (Phase.PREPARING, ((hold,),), SOON)
+
+
+def test_an_account_that_the_chart_refers_to_is_held_and_not_adopted() -> None:
+    decided = plan(SHARING, new(accounts={KEPT: ADOPTED, BOT: AccountSeen("u-bot")}))
+    assert decided.waves == ((HoldAccount(SHARING.identity, BOT, None, "referred to by the chart"),),)
+
+
+def test_all_accounts_are_held_at_once() -> None:
+    decided = plan(SHARING, new(accounts={KEPT: AccountSeen("u-deployer"), BOT: AccountSeen("u-bot")}))
+    assert words(decided) == [["hold ServiceAccount shared/deployer", "hold ServiceAccount tools/bot"]]
+
+
+def test_an_account_that_is_not_there_is_waited_for_and_who_names_it_is_said() -> None:
+    decided = plan(SHARING, new(accounts={KEPT: AccountSeen(), BOT: AccountSeen()}))
+    assert (decided.phase, decided.waves, decided.look_again) == (Phase.PREPARING, (), HALF_A_MINUTE)
+    assert decided.message == (
+        "waits for the ServiceAccount shared/deployer, which sharedServiceAccounts of the Project names, "
+        "tools/bot, which the chart names and nobody has made"
+    )
+
+
+def test_what_is_there_is_held_before_what_is_missing_is_waited_for() -> None:
+    decided = plan(SHARING, new(accounts={KEPT: AccountSeen(), BOT: AccountSeen("u-bot")}))
+    assert words(decided) == [["hold ServiceAccount tools/bot"]]
+
+
+def test_a_hold_that_was_taken_off_is_put_back_though_the_release_is_in_sync() -> None:
+    observed = seen(full(SHARING, {}), accounts={KEPT: AccountSeen("u-deployer", is_adopted=True)})
+    assert words(plan(SHARING, observed)) == [["hold ServiceAccount shared/deployer"]]
+
+
+@pytest.mark.parametrize(
+    ("account", "live", "reason"),
+    [
+        pytest.param(
+            Account("shared", "app"),
+            None,
+            "belongs to Namespace shared, where other environments use it too",
+            id="in another namespace",
+        ),
+        pytest.param(Account(NAMESPACE, "own"), None, "is shared by other environments", id="shared by the Project"),
+        pytest.param(
+            Account(NAMESPACE, "app"),
+            {"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": "prod"},
+            "belongs to the Helm release prod/shop",
+            id="of another release",
+        ),
+        pytest.param(
+            Account(NAMESPACE, "app"),
+            {"meta.helm.sh/release-name": SLUG, "meta.helm.sh/release-namespace": "prod"},
+            f"belongs to the Helm release prod/{SLUG}",
+            id="of a namesake elsewhere",
+        ),
+        pytest.param(Account(NAMESPACE, "app"), {}, "was not made by Helm", id="of nobody"),
+    ],
+)
+def test_a_chart_that_would_own_an_account_of_others_is_refused_with_the_value_to_set(
+    account: Account, live: dict[str, str] | None, reason: str
+) -> None:
+    present = {} if live is None else {account.name: {"metadata": {"name": account.name, "annotations": live}}}
+    observed = new(Rendered((account,)), present=present, accounts={KEPT: AccountSeen("u-deployer")})
+    with pytest.raises(AccountTaken) as refused:
+        plan(SHARING, observed)
+    assert str(refused.value) == (
+        f"the chart would own ServiceAccount {account}, which {reason}; refer to it instead: set "
+        f"serviceAccount.create=false and serviceAccount.name={account.name} in the values of Project shop, or "
+        "whatever values the chart has for that"
+    )
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(None, id="not there yet"),
+        pytest.param(
+            {"meta.helm.sh/release-name": SLUG, "meta.helm.sh/release-namespace": NAMESPACE}, id="of this release"
+        ),
+    ],
+)
+def test_a_chart_may_own_what_is_its_own(live: dict[str, str] | None) -> None:
+    present = {} if live is None else {"app": {"metadata": {"name": "app", "annotations": live}}}
+    observed = new(Rendered((Account(NAMESPACE, "app"),)), present=present)
+    assert words(plan(SHARING, observed)) == [[f"deploy release {SLUG}"]]
+
+
+def test_every_account_that_is_taken_is_named_at_once() -> None:
+    owned = Rendered((Account("shared", "one"), Account("shared", "two")))
+    with pytest.raises(AccountTaken, match=r"shared/one.*; .*shared/two"):
+        plan(SHARING, new(owned))
+
+
+def test_the_fault_of_the_chart_comes_before_what_it_would_own() -> None:
+    with pytest.raises(ChartNotFound):
+        plan(SHARING, new(Rendered((Account("shared", "one"),)), chart_fault=ChartNotFound("no chart")))
+
+
+def test_accounts_are_looked_at_only_when_the_base_stands() -> None:
+    owned = new(Rendered((Account("shared", "one"),)))
+    without_quota = {key: item for key, item in owned.objects.items() if key[0] != "ResourceQuota"}
+    assert words(plan(SHARING, replace(owned, objects=without_quota))) == [["apply ResourceQuota envprov"]]
+
+
+def test_an_account_that_a_hook_of_the_chart_has_made_is_not_somebody_elses() -> None:
+    marks = {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}
+    hook = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "migrate"} | marks}
+    present = {"migrate": {"metadata": {"name": "migrate", "namespace": NAMESPACE} | marks}}
+    observed = new(read_rendered([hook], NAMESPACE), present=present)
+    assert words(plan(SHARING, observed)) == [[f"deploy release {SLUG}"]]
+
+
+def test_an_account_that_was_held_and_that_nobody_names_any_more_is_not_waited_for() -> None:
+    wanted = replace(SHARING, held=(Account("old", "reader"),))
+    accounts = {KEPT: ADOPTED, BOT: SEEN, Account("old", "reader"): AccountSeen()}
+    assert words(plan(wanted, new(accounts=accounts))) == [[f"deploy release {SLUG}"]]
 
 
 def test_namespaces_of_others_are_not_ours() -> None:

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.environment import Environment, EnvironmentStatus, Step, Type, parse_environment
+from envprov.domain.environment import Environment, EnvironmentStatus, HeldAccount, Step, Type, parse_environment
 from envprov.domain.errors import ChartNotFound, EnvprovError, HelmFailed, Unavailable
 from envprov.domain.health import Condition, Health
-from envprov.domain.observed import Observed
+from envprov.domain.holds import Account
+from envprov.domain.observed import AccountSeen, Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.release import ReleaseState
-from envprov.domain.report import next_expiry_check, report_fault, report_progress, report_teardown
+from envprov.domain.report import (
+    next_expiry_check,
+    replaced_accounts,
+    report_fault,
+    report_progress,
+    report_teardown,
+)
 from envprov.domain.teardown import Descent
 from tests.unit.builders import (
     COMMIT,
@@ -361,10 +368,110 @@ def test_of_very_many_things_fifty_are_said() -> None:
     assert status.teardown.waiting_for == many[:50]
 
 
+def test_the_plan_is_said_each_time_anew() -> None:
+    husk = going_down(environment(), Descent(Step.PLANNED, "x", plan="Husk"))
+    assert husk.teardown is not None
+    assert husk.teardown.plan == "Husk"
+    full = going_down(after(husk), Descent(Step.PLANNED, "x"))
+    assert full.teardown is not None
+    assert full.teardown.plan == "Full"
+
+
+def fenced_at(status: EnvironmentStatus) -> datetime | None:
+    assert status.teardown is not None
+    return status.teardown.fenced_at
+
+
+def test_the_fence_is_dated_once_while_it_stands() -> None:
+    stands = Descent(Step.EXTERNAL_GONE, "waits", is_fenced=True)
+    first = going_down(environment(), stands)
+    assert fenced_at(first) == NOW
+    assert fenced_at(going_down(after(first), stands, LATER)) == NOW
+    broken = going_down(after(first), Descent(Step.PLANNED, "lets nothing new begin"), LATER)
+    assert fenced_at(broken) is None
+    assert fenced_at(going_down(after(broken), stands, LATER)) == LATER
+
+
+def test_a_blocked_teardown_says_so_at_once_and_where_to_look() -> None:
+    descent = Descent(Step.REQUESTED, "waits", waiting_for=("the policy is gone",), plan="Blocked", blocked="Disarmed")
+    status = going_down(environment(), descent)
+    assert facts(status)["TeardownBlocked"] == ("True", "Disarmed")
+    blocked = status.condition(Type.TEARDOWN_BLOCKED)
+    assert blocked is not None
+    assert blocked.message == f"waits: the policy is gone. `envprov guard explain {SLUG}` says more"
+    seen = after(up(environment(), WELL, READY))
+    told = going_down(seen, descent).condition(Type.TEARDOWN_BLOCKED)
+    assert told is not None
+    assert f"`envprov guard explain {NAMESPACE}`" in told.message
+
+
+def test_what_goes_on_again_is_not_blocked_any_more() -> None:
+    blocked = going_down(environment(), Descent(Step.REQUESTED, "waits", blocked="UsageUnknown", plan="Blocked"))
+    status = going_down(after(blocked), Descent(Step.PLANNED, "goes on"))
+    assert facts(status)["TeardownBlocked"] == ("False", "InProgress")
+
+
+# --- Holds
+
+DEPLOYER = Account("shared", "deployer")
+HELD = HeldAccount(namespace="shared", name="deployer", uid="u-1")
+
+
+def holding(**seen: AccountSeen) -> Observed:
+    return replace(WELL, accounts={Account("shared", name): found for name, found in seen.items()})
+
+
+def test_what_is_held_is_said_with_its_uid() -> None:
+    observed = holding(
+        deployer=AccountSeen("u-1", is_held=True), bot=AccountSeen("u-2", is_adopted=True), nobody=AccountSeen()
+    )
+    assert up(environment(), observed, READY).holds == (HELD,)
+
+
+def test_holds_are_said_in_order() -> None:
+    names = ("zoe", "bot", "ada")
+    observed = holding(**{name: AccountSeen(f"u-{name}", is_held=True) for name in names})
+    assert [held.name for held in up(environment(), observed, READY).holds] == ["ada", "bot", "zoe"]
+
+
+@pytest.mark.parametrize("observed", [WELL, holding(deployer=AccountSeen()), holding(deployer=AccountSeen("u-2"))])
+def test_a_hold_is_said_until_another_is_seen_in_its_place(observed: Observed) -> None:
+    before = after(up(environment(), holding(deployer=AccountSeen("u-1", is_held=True)), READY))
+    assert up(before, observed, READY).holds == (HELD,)
+
+
+@pytest.mark.parametrize(
+    ("was", "seen", "expected"),
+    [
+        pytest.param(None, AccountSeen("u-1", is_held=True), (), id="held for the first time"),
+        pytest.param("u-1", AccountSeen("u-1", is_held=True), (), id="the same"),
+        pytest.param("u-1", AccountSeen("u-2"), (), id="made again and not yet held"),
+        pytest.param("u-1", AccountSeen(), (), id="gone"),
+        pytest.param("u-1", AccountSeen("u-2", is_held=True), (DEPLOYER,), id="made again"),
+    ],
+)
+def test_an_account_that_was_made_again_is_replaced(
+    was: str | None, seen: AccountSeen, expected: tuple[Account, ...]
+) -> None:
+    first = holding(**({"deployer": AccountSeen(was, is_held=True)} if was else {}))
+    before = after(up(environment(), first, READY))
+    now = up(before, holding(deployer=seen), READY)
+    assert replaced_accounts(before.status, now) == expected
+    assert replaced_accounts(now, up(after(now), holding(deployer=seen), READY)) == ()
+
+
+def test_holds_stay_said_through_faults_and_on_the_way_down() -> None:
+    before = after(up(environment(), holding(deployer=AccountSeen("u-1", is_held=True)), READY))
+    assert report_fault(before, Unavailable("x"), LATER, deploying=False).holds == (HELD,)
+    assert going_down(before, Descent(Step.PLANNED, "x")).holds == (HELD,)
+
+
 def test_a_status_that_was_written_reads_the_same() -> None:
     for status in (
         up(environment(), WELL, READY, LATER),
         report_fault(environment(), Unavailable("x"), LATER, deploying=False),
         going_down(environment(), Descent(Step.QUIESCED, "waits", waiting_for=("Pod a",)), LATER),
+        up(environment(), holding(deployer=AccountSeen("u-1", is_held=True)), READY, LATER),
+        going_down(environment(), Descent(Step.EXTERNAL_GONE, "waits", is_fenced=True)),
     ):
         assert after(status).status == status
