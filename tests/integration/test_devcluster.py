@@ -48,6 +48,7 @@ PROGRAMS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
         pytest.param(["kwok", "--version"], "kwok", "sigs.k8s.io/kwok", id="kwok"),
         pytest.param(["kwokctl", "--version"], "kwok", "sigs.k8s.io/kwok", id="kwokctl"),
         pytest.param(["helm", "version"], "helm", "helm.sh/helm/v4", id="helm"),
+        pytest.param(["helm3", "version"], "helm3", "helm.sh/helm/v3", id="helm3"),
     ],
 )
 def test_each_program_has_the_pinned_version(cluster: Cluster, command: list[str], product: str, module: str) -> None:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ import pytest
 from tests.cluster import SCRIPTS
 from tests.eventually import eventually
 
-PROGRAMS = ["etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok", "kwokctl"]
+NEEDED = ["etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok", "kwokctl"]
+PROGRAMS = sorted([*NEEDED, "helm3"])
 
 # Says which version it is, which tools the go.mod at hand names, and "builds" by writing a file. It notes each build,
 # and holds one up for as long as a file of the program's name with the ending .hold is there.
@@ -135,7 +137,7 @@ def test_all_programs_are_built_once_with_progress(workshop: Workshop) -> None:
     assert sorted(workshop.calls()) == PROGRAMS
     assert "building kubernetes (about 6 minutes on two cores, once)" in first.stderr
     assert "built kubernetes in " in first.stderr
-    assert workshop.calls("download") == ["cgo=0 toolchain=local -mod=readonly"] * 4
+    assert workshop.calls("download") == ["cgo=0 toolchain=local -mod=readonly"] * 5
 
 
 def test_a_second_run_needs_neither_go_nor_the_network(workshop: Workshop) -> None:
@@ -164,7 +166,7 @@ def test_an_interrupted_build_resumes(workshop: Workshop, interruption: signal.S
     assert again.returncode == 0, again.stderr
     assert sorted(path.name for path in (workshop.cache / "bin").iterdir()) == PROGRAMS
     assert not list(workshop.cache.glob("*.building"))
-    # etcd and helm were whole; kwok began anew, with Go's own cache.
+    # etcd and both Helms were whole; kwok began anew, with Go's own cache.
     assert sorted(set(PROGRAMS) - set(workshop.calls())) == []
     assert [name for name in PROGRAMS if workshop.calls().count(name) == 2] == ["kwok", "kwokctl"]
 
@@ -225,6 +227,8 @@ def test_without_a_fitting_go_both_ways_out_are_named(workshop: Workshop, versio
     assert refused.returncode == 2
     assert said in refused.stderr
     assert "KUBEBUILDER_ASSETS=DIR" in refused.stderr
+    assert all(re.search(rf"\b{name}\b", refused.stderr) for name in NEEDED)
+    assert "helm3 is used if it is there" in refused.stderr
     assert "ENVPROV_TEST_KUBECONFIG=FILE" in refused.stderr
     assert not workshop.calls()
 
@@ -232,7 +236,7 @@ def test_without_a_fitting_go_both_ways_out_are_named(workshop: Workshop, versio
 def test_a_given_folder_is_printed_and_nothing_is_built(workshop: Workshop) -> None:
     given = workshop.folder / "given"
     given.mkdir()
-    for name in PROGRAMS:
+    for name in NEEDED:
         (given / name).touch(0o755)
     used = workshop.build(workshop.environment(KUBEBUILDER_ASSETS=str(given)))
     assert (used.returncode, used.stdout, used.stderr) == (0, f"{given}\n", "")
@@ -263,7 +267,7 @@ def test_go_refuses_what_does_not_match_its_checksum(workshop: Workshop, *, tamp
     sums = _serve_module(workshop.folder / "proxy", "example.com/dep", "v1.0.0")
     if tampered:
         sums = sums.replace(sums.split()[2], _h1({"dep.go": "package other\n"}))
-    for product in ("etcd", "helm", "kwok", "kubernetes"):
+    for product in ("etcd", "helm", "helm3", "kwok", "kubernetes"):
         module = workshop.folder / "devcluster" / "modules" / product
         shutil.rmtree(module)
         (module / "tool").mkdir(parents=True)
