@@ -129,7 +129,9 @@ class RemainsReader:
             # Helm will say so itself, better than we could; nothing is known of hooks then, and none is helped.
             return release, frozenset()
 
-    async def _custom(self, identity: Identity, *, thorough: bool) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...]]:
+    async def _custom(
+        self, identity: Identity, *, thorough: bool
+    ) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...] | None]:
         """Custom resources, and everything else if that is asked for, as far as the installer may see them."""
         definitions, served = await asyncio.gather(
             self.client.list(resources.CUSTOM_RESOURCE_DEFINITIONS, metadata_only=True), discover(self.client)
@@ -147,7 +149,7 @@ class RemainsReader:
         )
         found = [item for listing in listings[: len(kinds)] for item in listing if not _is_owned(item)]
         rest = [item for listing in listings[len(kinds) :] for item in listing]
-        return tuple(found), tuple(rest)
+        return tuple(found), tuple(rest) if thorough else None
 
 
 async def live(client: KubeClient, namespace: str, kinds: Iterable[Resource]) -> dict[Resource, tuple[Manifest, ...]]:

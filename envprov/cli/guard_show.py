@@ -347,7 +347,10 @@ def stamp(moment: datetime | None) -> str | None:
 
 def print_unread(unread: Iterable[str], notes: Iterable[str]) -> None:
     """Say what could not be read, and what was looked at only in part."""
-    for title, lines in (("could not be read with your rights:", unread), ("to be known:", notes)):
+    for title, lines in (
+        ("could not be read with your rights; the controller has its own:", unread),
+        ("to be known:", notes),
+    ):
         for number, line in enumerate(lines):
             if not number:
                 printing.print_line("")

@@ -184,7 +184,8 @@ class Guardian:
         for one in decided.mark_used:
             await self._try("mark as used", one, self._edge.mark_used(one))
         for one in decided.strip:
-            await self._try("strip ownerReferences", one, self._edge.strip_owners(one))
+            if not await self._try("strip ownerReferences", one, self._edge.strip_owners(one)):
+                continue
             message = (
                 f"its owners were taken off ({', '.join(one.owners)}): it would be deleted with them, under its users"
             )

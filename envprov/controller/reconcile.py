@@ -139,7 +139,7 @@ class Reconciler:
             observed = await self.cluster.observe(desired, fresh)
             decided = plan(desired, observed)
             if not decided.waves:
-                return await self._settle(latest[-1], desired, observed, decided, done)
+                return await self._settle(latest, desired, observed, decided, done)
             if decided.phase is Phase.DEPLOYING:
                 environment, outcome = await self._deploy(latest[-1], desired, observed, decided)
                 latest.append(environment)
@@ -186,14 +186,14 @@ class Reconciler:
         return desire(environment, project, self.platform)
 
     async def _settle(
-        self, environment: Environment, desired: Desired, observed: Observed, decided: Plan, done: list[str]
+        self, latest: list[Environment], desired: Desired, observed: Observed, decided: Plan, done: list[str]
     ) -> Outcome:
-        now = self.now()
+        environment, now = latest[-1], self.now()
         status = report_progress(environment, desired, observed, decided, now)
         before = environment.status
         was = before.condition(Type.READY)
         environment = await self._report(environment, status)
-        for account in replaced_accounts(before, environment.status):
+        for account in replaced_accounts(latest[0].status, environment.status):
             message = (
                 f"ServiceAccount {account} was deleted and made again while it was in use: its old tokens are "
                 "worthless; restart what runs with it"

@@ -121,8 +121,8 @@ class Remains:
     """All ServiceAccounts of the namespace."""
     custom: tuple[Manifest, ...] = ()
     """Custom resources that nothing else in the namespace controls."""
-    others: tuple[Manifest, ...] = ()
-    """Everything else that may be deleted here; looked for only when the namespace becomes a husk."""
+    others: tuple[Manifest, ...] | None = None
+    """Everything else that may be deleted here; None if nobody looked, for only a husk needs it."""
     held: tuple[Account, ...] = ()
     """ServiceAccounts elsewhere that still carry the environment's hold; looked for when its namespace is gone."""
 

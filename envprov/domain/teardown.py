@@ -198,10 +198,12 @@ def let_hooks_run(_identity: Identity, remains: Remains, _course: Course) -> Des
     return Descent(Step.PODS_GONE, "lets the hooks run", ((_deletion("v1", "ResourceQuota", quota),),))
 
 
-def uninstall(identity: Identity, remains: Remains, _course: Course) -> Descent | None:
-    """What the release installed, with its hooks."""
+def uninstall(identity: Identity, remains: Remains, course: Course) -> Descent | None:
+    """What the release installed, with its hooks: ServiceAccounts among it, so the guard looks again before."""
     if not _has_release(remains):
         return None
+    if course.guard is None:
+        return Descent(Step.PODS_GONE, "asks the guard before Helm works", asks_guard=True)
     return Descent(Step.PODS_GONE, f"uninstalls release {identity.name}", ((UninstallRelease(identity),),))
 
 
@@ -254,6 +256,9 @@ def _hollow(identity: Identity, remains: Remains, guard: GuardSeen) -> Descent:
     seen = remains.namespace
     waves: tuple[tuple[Action, ...], ...] = ()
     if seen.manifest["metadata"].get("labels", {}).get(STATE) != HUSK:
+        if remains.others is None:
+            message = "looks at what else is there"
+            return Descent(Step.RELEASE_GONE, message, waiting_for=who, plan="Husk", look_again=timedelta(seconds=0.1))
         # Once only: what comes back, or comes anew, is somebody else's doing.
         hooks = remains.hook_accounts
         rest = leftovers(remains.others, kept, frozenset({INSTALLER}) | hooks, data_stays=bool(hooks))

@@ -76,16 +76,23 @@ REASONS = {
 
 
 def written_reasons() -> set[str]:
-    """Return the words that stand where a reason is written: of outcomes, facts and Events."""
+    """Return the words that stand where a reason is written: of outcomes, facts, Events and teardowns that wait."""
     found = set()
-    for name in ("domain/report.py", "controller/reconcile.py", "kube/records.py"):
+    names = ("domain/report.py", "domain/teardown.py", "controller/reconcile.py", "controller/guardian.py")
+    for name in (*names, "kube/records.py"):
         for node in ast.walk(ast.parse((ROOT / "envprov" / name).read_text())):
             match node:
                 case ast.Tuple(elts=[_, ast.Constant(value=str() as word), _]):  # (holds, reason, message)
                     found.add(word)
                 case ast.Call(func=ast.Name(id=Outcome.__name__), args=[ast.Constant(value=str() as word), *_]):
                     found.add(word)
-                case ast.Call(func=ast.Attribute(attr="tell"), args=[_, ast.Constant(value=str() as word), *_]):
+                case ast.Call(
+                    func=ast.Attribute(attr="tell" | "_say"), args=[_, ast.Constant(value=str() as word), *_]
+                ):
+                    found.add(word)
+                case ast.Call(func=ast.Name(id="_blocked"), args=[ast.Constant(value=str() as word), *_]):
+                    found.add(word)
+                case ast.keyword(arg="blocked", value=ast.Constant(value=str() as word)):
                     found.add(word)
                 case _:
                     pass
@@ -95,4 +102,5 @@ def written_reasons() -> set[str]:
 def test_every_reason_is_one_word_in_camel_case() -> None:
     written = written_reasons()
     assert {"InPlace", "InSync", "StillThere", "Superseded", "Poison", "Expired"} <= written
+    assert {"Disarmed", "UsageUnknown", "HeldByOthers", "OwnerReferencesRemoved", "HoldExpired"} <= written
     assert [reason for reason in sorted(REASONS | written) if not CAMEL_CASE.fullmatch(reason)] == []

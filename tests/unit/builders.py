@@ -150,7 +150,7 @@ def remains(**changes: Any) -> Remains:  # noqa: ANN401 - any field of Remains
         ("RoleBinding", "envprov-installer"): {},
         ("ServiceAccount", "envprov-installer"): {},
     }
-    given = Remains(ours(), tools, release=release(ReleaseState.ABSENT))
+    given = Remains(ours(), tools, release=release(ReleaseState.ABSENT), others=())
     return replace(given, **changes)
 
 

@@ -239,7 +239,7 @@ class FakeCluster:
                     release=self.release,
                     hook_accounts=frozenset() if self.release.state is ReleaseState.ABSENT else self.hooks,
                     custom=tuple(self._custom(identity, name) for name in self.custom),
-                    others=self.others if thorough else (),
+                    others=self.others if thorough else None,
                 )
         self.faults.end(number)
         return found

@@ -52,6 +52,8 @@ class FakeEdge:
         fails: What any reading ends with.
         done: What was done, in words.
         told: Account, reason and message of each Event.
+        looked: How many passes have begun.
+        while_looking: Called in each pass.
 
     """
 
@@ -63,9 +65,11 @@ class FakeEdge:
     done: list[str] = field(default_factory=list)
     told: list[tuple[str, str, str]] = field(default_factory=list)
     looked: int = 0
+    while_looking: Callable[[], object] = lambda: None
 
     async def guarded(self) -> tuple[Guarded, ...]:
         self.looked += 1
+        self.while_looking()
         if self.fails is not None:
             raise self.fails
         return self.accounts
@@ -177,6 +181,25 @@ def test_a_pass_says_whether_another_one_soon_may_release_something() -> None:
         return await World(FakeEdge(forgotten("deployer"))).guardian.look(), await used.look()
 
     assert asyncio.run(story()) == (True, False)
+
+
+def test_after_a_restart_the_grace_begins_anew() -> None:
+    edge = FakeEdge((*forgotten("deployer"), shared("ci", policy=DELETE_WITH_LAST_USER)))
+    assert World(edge).look() == []
+    again = World(edge)
+    assert again.look() == []
+    assert again.look() == ["armed?", "release deployer", "remove ci"]
+
+
+def test_a_hold_that_is_needed_again_begins_its_grace_anew() -> None:
+    edge = FakeEdge(forgotten("deployer"))
+    world = World(edge)
+    world.look()
+    edge.graph = using("deployer")
+    world.look()
+    edge.graph = Usage()
+    assert world.look() == []
+    assert world.look() == ["armed?", "release deployer"]
 
 
 def test_an_account_goes_with_its_last_user_if_its_policy_says_so() -> None:
@@ -308,6 +331,17 @@ def test_owners_that_were_taken_off_are_told_once() -> None:
     assert "Deployment web" in message
 
 
+def test_owners_that_could_not_be_taken_off_are_not_said_to_be_off() -> None:
+    edge = FakeEdge((shared("deployer", BINDING, owners=("Deployment web",)),), using("deployer"))
+    edge.refuses = {"strip deployer": Conflict("somebody wrote first")}
+    world = World(edge)
+    world.look(2)
+    assert edge.told == []
+    edge.refuses.clear()
+    world.look(2)
+    assert len(edge.told) == 1
+
+
 def expired() -> Guarded:
     hold = Hold(
         Holder("External", "", "ci-runner"), NOW - timedelta(days=9), "deploys", expires=NOW - timedelta(days=1)
@@ -405,3 +439,21 @@ def test_it_is_woken_before_its_time_but_passes_keep_their_distance(monkeypatch:
 
     run(world, script)
     assert world.edge.looked == 2
+
+
+def test_what_wakes_it_during_a_pass_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
+    world = World(FakeEdge(), interval=timedelta(hours=1))
+    world.edge.while_looking = lambda: world.guardian.wake() if world.edge.looked == 1 else None
+    run(world, lambda stop: asyncio.get_running_loop().call_later(0.4, stop.set))
+    assert world.edge.looked == 2
+
+
+def test_it_looks_again_by_itself_and_sooner_when_something_may_be_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
+    monkeypatch.setattr(f"{__name__}.GRACE", Grace(timedelta(milliseconds=200), 2))
+    waiting, idle = World(FakeEdge(forgotten("deployer"))), World(FakeEdge())
+    for world in (waiting, idle):
+        run(world, lambda stop: asyncio.get_running_loop().call_later(0.6, stop.set))
+    assert waiting.edge.looked >= 3
+    assert idle.edge.looked == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from envprov.domain.husk import RELEASE_TYPE, TOKEN_TYPE, leftovers
+from envprov.domain.husk import leftovers
 from tests.unit.builders import NAMESPACE, Manifest
 
 KEPT = frozenset({"bot"})
 TOOLS = frozenset({"envprov-installer"})
+RELEASE_TYPE = "helm.sh/release.v1"
+TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Secret
 
 
 def thing(kind: str, name: str, *, notes: dict[str, str] | None = None, **rest: object) -> Manifest:
