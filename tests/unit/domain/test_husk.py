@@ -10,7 +10,7 @@ from tests.unit.builders import NAMESPACE, Manifest
 KEPT = frozenset({"bot"})
 TOOLS = frozenset({"envprov-installer"})
 RELEASE_TYPE = "helm.sh/release.v1"
-TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Secret
+TOKEN_TYPE = "kubernetes.io/service-account-token"
 
 
 def thing(kind: str, name: str, *, notes: dict[str, str] | None = None, **rest: object) -> Manifest:
