@@ -7,6 +7,7 @@ Watches only wake it. Each pass reads everything live, decides without I/O, and 
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -196,7 +197,8 @@ class Guardian:
         for account, hold in decided.expired:
             message = (
                 f"the hold of {hold.holder.name} has run out and still stands; "
-                f"`envprov guard release {account} --by {hold.holder.name}` ends it, `envprov guard hold` renews it"
+                f"`envprov guard release {account} --by {shlex.quote(hold.holder.name)}` ends it, `envprov guard hold` "
+                "renews it"
             )
             await self._say(by_account[account], "HoldExpired", message)
         if decided.release or decided.remove:

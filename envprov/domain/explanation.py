@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -133,7 +134,8 @@ def _advice(guarded: Guarded, usage: Usage, now: datetime) -> Iterator[str]:
         yield f"look again when this is mended: {fault}"
     for hold in guarded.holds:
         if hold.is_expired(now):
-            yield f"envprov guard release {guarded.account}, if {hold.holder.name} uses it no more: its hold ran out"
+            command = f"envprov guard release {guarded.account} --by {shlex.quote(hold.holder.name)}"
+            yield f"{command}, if that uses it no more: its hold ran out"
         elif hold.holder.kind == DECLARED:
             yield f"ask {hold.holder.name}, which declared that it uses it"
         elif hold.holder.kind == UNKNOWN:

@@ -258,6 +258,15 @@ def test_the_ways_out_are_commands() -> None:
         pytest.param(
             Guarded(DEPLOYER),
             sight(
+                Claim(DEPLOYER, Holder("RoleBinding", "env-x", "lent", "u-rb"), Strength.GRANT, "subject"),
+                environments={"env-x": ENVIRONMENT},
+            ),
+            ["envprov down x, if that environment is no longer needed"],
+            id="used in an environment that has no hold yet",
+        ),
+        pytest.param(
+            Guarded(DEPLOYER),
+            sight(
                 Claim(DEPLOYER, Holder("VaultRole", "env-x", "db"), Strength.IDENTITY, "annotation"),
                 environments={"env-x": ENVIRONMENT},
             ),
@@ -351,6 +360,13 @@ def test_a_namespace_as_json() -> None:
     assert {"who": "night shift", "kind": "External", "why": "tags"}.items() <= next(
         one for one in told["holds"] if one["expires"] == "2026-03-01T12:00:00Z"
     ).items()
+
+
+def test_a_declared_hold_that_an_account_has_is_ended_there() -> None:
+    hold = Hold(CI, BORN)
+    assert home_of(namespace(on(hold)), [account("app", hold), account("default")], sight()).advice == (
+        "envprov guard explain env-x/app",
+    )
 
 
 def deleted(home: dict[str, Any], seen: Sight) -> Home:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -326,9 +327,8 @@ def test_each_user_is_told_of_by_itself_and_after_a_restart_again() -> None:
 def test_owners_that_were_taken_off_are_told_once() -> None:
     world = World(FakeEdge((shared("deployer", BINDING, owners=("Deployment web",)),), using("deployer")))
     assert world.look(3) == ["strip deployer"]
-    ((account, reason, message),) = world.edge.told
-    assert (account, reason) == ("deployer", "OwnerReferencesRemoved")
-    assert "Deployment web" in message
+    message = "its owners were taken off (Deployment web): it would be deleted with them, under its users"
+    assert world.edge.told == [("deployer", "OwnerReferencesRemoved", message)]
 
 
 def test_owners_that_could_not_be_taken_off_are_not_said_to_be_off() -> None:
@@ -352,10 +352,11 @@ def expired() -> Guarded:
 def test_a_declared_hold_that_ran_out_stands_and_is_told_once_with_both_ways_out() -> None:
     world = World(FakeEdge((expired(),)))
     assert world.look(5) == []
-    ((account, reason, message),) = world.edge.told
-    assert (account, reason) == ("deployer", "HoldExpired")
-    assert "envprov guard release shared/deployer --by ci-runner" in message
-    assert "envprov guard hold" in message
+    message = (
+        "the hold of ci-runner has run out and still stands; `envprov guard release shared/deployer --by ci-runner` "
+        "ends it, `envprov guard hold` renews it"
+    )
+    assert world.edge.told == [("deployer", "HoldExpired", message)]
 
 
 def test_a_declared_hold_that_ran_out_goes_by_itself_if_its_holder_is_configured_so() -> None:
@@ -427,14 +428,28 @@ def test_no_error_ends_the_loop(fault: Exception, bugs: int, monkeypatch: pytest
     assert world.gauge("bugs_total") == bugs
 
 
-def test_it_is_woken_before_its_time_but_passes_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=100))
+def test_passes_keep_their_distance_however_often_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=50))
+    world = World(FakeEdge(), interval=timedelta(hours=1))
+    moments: list[float] = []
+
+    def note() -> None:
+        moments.append(asyncio.get_running_loop().time())
+        world.guardian.wake()
+
+    world.edge.while_looking = note
+    run(world, lambda stop: asyncio.get_running_loop().call_later(0.4, stop.set))
+    assert len(moments) > 1
+    assert min(after - before for before, after in pairwise(moments)) > 0.045
+
+
+def test_it_is_woken_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
     world = World(FakeEdge(), interval=timedelta(hours=1))
 
     def script(stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        for moment in range(10):
-            loop.call_later(0.02 + moment / 1000, world.guardian.wake)
+        loop.call_later(0.2, world.guardian.wake)
         loop.call_later(0.6, stop.set)
 
     run(world, script)

@@ -140,7 +140,7 @@ def test_what_deleting_it_would_come_to(account: Guarded, usage: Usage, expected
             ),
             graph(USED),
             (
-                "envprov guard release shared/deployer, if ci-runner uses it no more: its hold ran out",
+                "envprov guard release shared/deployer --by ci-runner, if that uses it no more: its hold ran out",
                 "ask team, which declared that it uses it",
                 "look at annotation hold.envprov.io/x, which cannot be read",
                 "let Deployment env-a/web use another one: spec",

@@ -45,7 +45,18 @@ def test_what_nobody_else_uses_goes(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["Event", "Lease", "LimitRange", "NetworkPolicy", "ResourceQuota", "Endpoints", "EndpointSlice"]
+    "kind",
+    [
+        "ControllerRevision",
+        "EndpointSlice",
+        "Endpoints",
+        "Event",
+        "Lease",
+        "LimitRange",
+        "NetworkPolicy",
+        "PodMetrics",
+        "ResourceQuota",
+    ],
 )
 def test_limits_and_policies_stay_and_what_goes_by_itself(kind: str) -> None:
     assert lost(thing(kind, "web")) == []
@@ -112,6 +123,26 @@ def test_tokens_and_pull_secrets_of_a_kept_account_stay() -> None:
 def test_lists_that_are_null_name_nothing() -> None:
     bare = thing("ServiceAccount", "bot", secrets=None, imagePullSecrets=None)
     assert lost(bare, thing("RoleBinding", "none", roleRef={}, subjects=None)) == ["RoleBinding none"]
+
+
+def test_a_secret_that_only_calls_itself_a_token_goes() -> None:
+    assert lost(token("t", "bot") | {"type": "Opaque"}) == ["Secret t"]
+
+
+def test_only_a_role_binding_binds() -> None:
+    subjects = [account("bot", NAMESPACE)]
+    lookalike = thing("Widget", "bots", subjects=subjects, roleRef={"kind": "Role", "name": "reader"})
+    assert lost(lookalike, binding("bots", "reader", account("web")), thing("Role", "reader")) == [
+        "Widget bots",
+        "RoleBinding bots",
+        "Role reader",
+    ]
+
+
+def test_what_hooks_may_need_stays_if_they_are_still_to_run() -> None:
+    others = [thing(kind, "web") for kind in ("ConfigMap", "Secret", "Deployment", "Role", "ServiceAccount", "Widget")]
+    names = [f"{item['kind']} web" for item in leftovers(others, KEPT, TOOLS, data_stays=True)]
+    assert names == ["Deployment web", "Role web", "ServiceAccount web", "Widget web"]
 
 
 def test_the_record_of_the_release_stays_for_the_hooks_of_its_end() -> None:

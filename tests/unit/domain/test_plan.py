@@ -536,6 +536,7 @@ def test_an_account_that_the_chart_refers_to_is_held_and_not_adopted() -> None:
 def test_all_accounts_are_held_at_once() -> None:
     decided = plan(SHARING, new(accounts={KEPT: AccountSeen("u-deployer"), BOT: AccountSeen("u-bot")}))
     assert words(decided) == [["hold ServiceAccount shared/deployer", "hold ServiceAccount tools/bot"]]
+    assert decided.message == "holds the shared ServiceAccounts"
 
 
 def test_an_account_that_is_not_there_is_waited_for_and_who_names_it_is_said() -> None:

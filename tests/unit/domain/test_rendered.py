@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envprov.domain.custom import KNOWN
@@ -232,6 +232,7 @@ OBJECTS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(objects=st.lists(OBJECTS, max_size=5))
 def test_weird_manifests_never_raise_and_own_nothing_of_others(objects: list[Manifest]) -> None:
     found = chart(*objects)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as given_any
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from envprov.domain.actions import (
@@ -446,6 +447,7 @@ def test_the_fence_settles_for_its_whole_time(since: float | None, left: float) 
     assert descent.look_again == timedelta(seconds=left)
 
 
+@settings(deadline=None)
 @given_any(offset=st.integers(0, 999_999), waited=st.integers(0, 12_000_000))
 def test_a_moment_written_in_whole_seconds_does_not_shorten_the_settling(offset: int, waited: int) -> None:
     began = NOW + timedelta(microseconds=offset)
