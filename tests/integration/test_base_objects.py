@@ -118,7 +118,7 @@ def standing(cluster: Cluster) -> Iterator[Standing]:
     for manifest in wanted.values():
         _apply(cluster, manifest)
     yield Standing(cluster, desired, wanted)
-    cluster.kubectl("delete", "namespace", desired.identity.namespace, "--wait=false")
+    cluster.discard(desired.identity.namespace)
 
 
 def named(key: Key) -> str:

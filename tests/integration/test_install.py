@@ -144,7 +144,7 @@ def test_the_controller_lets_itself_into_a_namespace_and_acts_as_its_installer(
         elsewhere = _as(cluster, tmp_path, impersonating=f"system:serviceaccount:{NAMESPACE}:envprov-installer")
         assert 'cannot impersonate resource "serviceaccounts"' in elsewhere(_config_map(NAMESPACE))
     finally:
-        cluster.kubectl("delete", "namespace", name, "--wait=false")
+        cluster.discard(name)
 
 
 @pytest.mark.usefixtures("installation")
@@ -212,8 +212,14 @@ def _as(cluster: Cluster, folder: Path, impersonating: str | None = None) -> Cal
     return apply
 
 
-def _namespace(name: str) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+def _namespace(name: str) -> dict[str, Any]:
+    """A namespace as the controller makes it: the policy envprov-self-limit lets it make no other."""
+    metadata = {
+        "name": name,
+        "labels": {"envprov.io/guard": "env"},
+        "annotations": {"envprov.io/owner": f"{NAMESPACE}/{name.removeprefix('env-')}"},
+    }
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
 def _config_map(namespace: str) -> Manifest:

@@ -92,7 +92,7 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
     assert stones == {young}
     for name in (lost, kept, foreign):
         assert cli.cluster.kubectl("get", "namespace", name, "-o", "jsonpath={.status.phase}") == "Active"
-        cli.cluster.kubectl("delete", "namespace", name, "--wait=false")
+        cli.cluster.discard(name)
 
 
 def test_nothing_to_clean_up_is_said(cli: Cli) -> None:
