@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HoldLost, Invalid, TerminalError
+from envprov.domain.guard import KEEP, Policy
 from envprov.domain.holds import FENCED, GUARD, POLICY, PREFIX, RELEASED, SHARED, USED, Account, Hold, read_holds
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, Resource
@@ -30,10 +31,6 @@ TRIES = 3
 """How often a hold is put back on a Namespace that another release of ours has just taken it off."""
 NAMED = 10
 """How many holders a message names."""
-
-Policy = Literal["keep", "delete-with-last-user"]
-"""What becomes of an adopted ServiceAccount when its last user is gone."""
-KEEP: Policy = "keep"
 
 
 @dataclass(frozen=True)
