@@ -49,7 +49,8 @@ class World:
         control: The control namespace.
         own: Namespace of an environment.
         theirs: Namespace of an environment of another installation.
-        team: Namespace of somebody else.
+        team: Namespace of somebody else, which is held.
+        plain: Another one, which is not.
 
     """
 
@@ -60,10 +61,11 @@ class World:
     own: str
     theirs: str
     team: str
+    plain: str
 
     def name(self, text: str) -> str:
-        """Put names in: ``OWN``, ``THEIRS``, ``TEAM`` and ``CONTROL`` stand for namespaces."""
-        for word in ("OWN", "THEIRS", "TEAM", "CONTROL"):
+        """Put names in: ``OWN``, ``THEIRS``, ``TEAM``, ``PLAIN`` and ``CONTROL`` stand for namespaces."""
+        for word in ("OWN", "THEIRS", "TEAM", "PLAIN", "CONTROL"):
             text = text.replace(word, getattr(self, word.lower()))
         return text
 
@@ -72,11 +74,12 @@ class World:
 def world(guarded: Cluster) -> Iterator[World]:
     """Yield a world with the policies in force."""
     salt = secrets.token_hex(3)
-    control, team = f"envprov-l-{salt}", f"team-{salt}"
+    control, team, plain = f"envprov-l-{salt}", f"team-{salt}", f"plain-{salt}"
     own, theirs = f"env-own-{salt}", f"env-theirs-{salt}"
     admin = Person(guarded)
     spaces = [
         space(control),
+        space(plain),
         space(team, labels={"team": "blue"}, annotations={**HELD, RELEASED: "x", "note": "old"}),
         space(own, labels={GUARD: "env"}, annotations={OWNER: f"{control}/own"}),
         space(theirs, labels={GUARD: "env"}, annotations={OWNER: f"{control}-2/theirs", FENCED: "nobody"}),
@@ -93,16 +96,17 @@ def world(guarded: Cluster) -> Iterator[World]:
     ]
     for manifest in [*spaces, *accounts, *roles]:
         guarded.kubectl("create", "-f", "-", input=json.dumps(manifest))
+    admin.note(f"ns/{theirs}", "", {RELEASED: uid_of(guarded, f"ns/{theirs}")})  # the delete guard would let it go
     guarded.kubectl("create", "configmap", "settings", "-n", control)
     guarded.kubectl("create", "configmap", "tombstone", "-n", control)
     guarded.kubectl("label", "configmap", "tombstone", f"{RECORD}=tombstone", "-n", control)
     controller, other = (Person(guarded, f"system:serviceaccount:{control}:{name}") for name in ("envprov", "other"))
     for person in (controller, other):
         eventually(partial(_may_do_everything, person), message="no rights")
-    found = World(admin, controller, other, control, own, theirs, team)
+    found = World(admin, controller, other, control, own, theirs, team, plain)
     eventually(lambda: REFUSAL in found.controller("create", "ns", "x", DRY), message="the policy has no effect")
     yield found
-    for name in (own, theirs, team, control):
+    for name in (own, theirs, team, plain, control):
         guarded.discard(name)
     for role in roles:
         admin.delete(f"{role['kind']}/{role['metadata']['name']}")
@@ -143,7 +147,7 @@ GUARDED = {"labels": {GUARD: "env"}, "annotations": {OWNER: "CONTROL/new"}}
             ("create", space("env-new", labels=GUARDED["labels"], annotations={OWNER: "CONTROL-2/new"})),
             id="makes one for another installation",
         ),
-        pytest.param(("delete ns TEAM", None), id="deletes any Namespace"),
+        pytest.param(("delete ns PLAIN", None), id="deletes any Namespace"),
         pytest.param(("delete ns THEIRS", None), id="deletes an environment of another installation"),
         pytest.param(("patch ns OWN", {"metadata": {"labels": {GUARD: None}}}), id="takes off the guard"),
         pytest.param(("patch ns OWN", annotated(**{OWNER: None})), id="gives up an environment"),
@@ -191,8 +195,7 @@ def test_a_controller_that_may_do_everything_is_refused_when_it(world: World, wh
     assert " is forbidden: " in said
     assert f"{REFUSAL}ServiceAccounts named envprov are taken for controllers of envprov, which " in said
     allowed = tried(world, world.other, what)
-    assert REFUSAL not in allowed
-    assert "forbidden" not in allowed or "envprov-delete-guard" in allowed
+    assert "forbidden" not in allowed
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,11 @@ def test_a_secret_that_only_calls_itself_a_token_goes() -> None:
     assert lost(token("t", "bot") | {"type": "Opaque"}) == ["Secret t"]
 
 
+def test_only_an_account_names_its_secrets() -> None:
+    lookalike = thing("Widget", "bot", secrets=[{"name": "password"}])
+    assert lost(lookalike, thing("Secret", "password")) == ["Widget bot", "Secret password"]
+
+
 def test_only_a_role_binding_binds() -> None:
     subjects = [account("bot", NAMESPACE)]
     lookalike = thing("Widget", "bots", subjects=subjects, roleRef={"kind": "Role", "name": "reader"})

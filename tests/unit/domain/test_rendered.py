@@ -157,6 +157,12 @@ def test_custom_resources_that_name_no_namespace_mean_their_own(group: str, kind
     assert chart(thing(f"{group}/v1", kind, spec=spec)) == Rendered()
 
 
+@pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
+def test_rights_over_a_name_in_any_namespace_refer_to_nobody(kind: str) -> None:
+    rule = {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"], "resourceNames": ["bot"]}
+    assert chart(thing(RBAC, kind, rules=[rule])) == Rendered()
+
+
 def test_custom_resources_that_nobody_knows_say_nothing() -> None:
     assert chart(thing("example.com/v1", "Widget", "x", "shared", spec={"serviceAccountName": "bot"})) == Rendered()
 
@@ -170,6 +176,13 @@ def test_what_is_in_a_list_is_as_if_it_stood_alone() -> None:
         binding({"kind": "ServiceAccount", "name": "bot", "namespace": "shared"}),
     ]
     assert chart({"apiVersion": "v1", "kind": "List", "items": items}) == chart(*items)
+
+
+def test_what_only_looks_like_a_list_is_none() -> None:
+    items = [thing("v1", "ServiceAccount", "app"), None, "bot", 7, ["x"]]
+    assert chart(thing("example.com/v1", "Widget") | {"items": items}) == Rendered()
+    assert chart({"apiVersion": "v1", "kind": "List", "items": items}) == Rendered((Account(NAMESPACE, "app"),))
+    assert chart({"apiVersion": "v1", "kind": "List", "items": None}) == Rendered()
 
 
 def test_each_is_named_once_and_in_order() -> None:

@@ -239,6 +239,8 @@ def test_owners_stop_before_what_they_own_and_what_is_owned_is_left_to_them() ->
     ]
     assert descent.waves[0][0] == QuietObject("apps/v1", "Deployment", NAMESPACE, "web", "u-web")
     assert descent.waves[0][-1] == DeleteObject("v1", "Pod", NAMESPACE, "bare", "u-bare")
+    versions = [action.api_version for action in descent.waves[0] if isinstance(action, QuietObject | DeleteObject)]
+    assert versions == ["apps/v1", "apps/v1", "apps/v1", "v1", "batch/v1", "apps/v1", "batch/v1", "v1"]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +296,54 @@ def test_of_very_many_pods_fifty_are_named() -> None:
     many = pods(*(going(pod(f"web-{number:03}", owner="ReplicaSet")) for number in range(200)))
     waiting = down(remains(workloads=many)).waiting_for
     assert (len(waiting), waiting[0], waiting[-1]) == (50, "Pod web-000", "Pod web-049")
+
+
+LAST_HOLD = Remains(missing(), held=(BOT,))
+NEVER_FENCED = FENCED_LONG_AGO.model_copy(update={"fenced_at": None})
+
+
+@pytest.mark.parametrize(
+    ("given", "guard", "progress", "expected"),
+    [
+        (remains(objects={}), FREE, None, "puts back what the teardown works with"),
+        (EVERYTHING, None, None, "asks the guard what may go"),
+        (EVERYTHING, UNARMED, None, "waits until the guard is armed again"),
+        (LAST_HOLD, UNARMED, None, "waits until the guard is armed again"),
+        (EVERYTHING, UNSEEN, None, "cannot see who uses the ServiceAccounts"),
+        (remains(accounts=accounts("web")), FREE, None, "lets nothing new begin"),
+        (remains(custom=(widget("w"),)), FREE, None, "waits until the custom resources are gone"),
+        (EVERYTHING, FREE, None, "tells the workloads to stop"),
+        (remains(workloads=pods(going(pod()))), FREE, None, "waits until the pods are gone"),
+        (remains(release=release()), None, FENCED_LONG_AGO, "asks the guard before Helm works"),
+        (remains(release=release()), FREE, None, f"uninstalls release {SLUG}"),
+        (remains(balancers=(workload("lb"),)), FREE, None, "waits until volumes and load balancers are gone"),
+        (remains(), None, NEVER_FENCED, "waits a moment for what began before the fence stood"),
+        (remains(), None, FENCED_LONG_AGO, "asks the guard for the last time"),
+        (remains(), FREE, FENCED_LONG_AGO, f"releases Namespace {NAMESPACE}"),
+        (remains(namespace=RELEASED_NAMESPACE), FREE, FENCED_LONG_AGO, f"deletes Namespace {NAMESPACE}"),
+        (Remains(terminating()), None, FENCED_LONG_AGO, "waits until the namespace is gone"),
+        (Remains(missing()), None, FENCED_LONG_AGO, f"Namespace {NAMESPACE} is gone"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_step_says_in_words_what_goes_on(
+    given: Remains, guard: GuardSeen | None, progress: TeardownStatus | None, expected: str
+) -> None:
+    assert down(given, guard, progress).message == expected
+
+
+def test_a_husk_says_in_words_when_it_lets_no_pods_in() -> None:
+    assert down(hollow(objects=remains().objects), USED).message == "lets no pods in any more"
+
+
+def test_what_waits_for_somebody_looks_again_less_often() -> None:
+    assert down(EVERYTHING, UNSEEN).look_again == timedelta(seconds=5)
+    assert down(remains(workloads=pods(going(pod())))).look_again == timedelta(seconds=2)
+
+
+def test_putting_tools_back_forgets_no_plan() -> None:
+    progress = TeardownStatus(step=Step.PLANNED, plan="Husk", started_at=NOW)
+    assert down(remains(objects={}), None, progress).plan == "Husk"
 
 
 # --- The guard is asked first
@@ -542,9 +592,17 @@ def test_a_husk_comes_about_in_order(given: Remains, expected: list[list[str]]) 
     assert not descent.is_fenced
 
 
+def test_a_husk_is_none_before_everything_else_in_it_was_looked_at() -> None:
+    descent = down(hollow(others=None), USED)
+    assert (descent.plan, descent.waves, descent.message) == ("Husk", (), "looks at what else is there")
+    assert descent.waiting_for == (f"ServiceAccount {NAMESPACE}/bot: RoleBinding prod/deployers",)
+    assert descent.look_again < timedelta(seconds=1)
+
+
 def test_a_husk_says_who_keeps_it_and_looks_seldom() -> None:
     descent = down(hollow(), USED)
     assert descent.waves == ((MarkHusk(NAMESPACE, "u-ns"),),)
+    assert descent.message == "stays as a husk while others use its ServiceAccounts"
     assert descent.blocked == "HeldByOthers"
     assert descent.waiting_for == (f"ServiceAccount {NAMESPACE}/bot: RoleBinding prod/deployers",)
     assert descent.look_again == timedelta(minutes=1)
@@ -586,7 +644,8 @@ def test_a_husk_that_nobody_uses_any_more_goes_on_as_everything_goes() -> None:
     progress = TeardownStatus(step=Step.EXTERNAL_GONE, plan="Husk", started_at=NOW)
     given = hollow(release=release(), hook_accounts=frozenset({"bot"}))
     lets_in = down(given, FREE, progress)
-    assert (words(lets_in), lets_in.plan) == ([["delete ResourceQuota envprov-husk"]], "Full")
+    quota = DeleteObject("v1", "ResourceQuota", NAMESPACE, "envprov-husk", "u-envprov-husk")
+    assert (lets_in.waves, lets_in.plan, lets_in.message) == (((quota,),), "Full", "lets the hooks run")
     without_quota = replace(given, objects=remains().objects)
     assert words(down(without_quota, FREE, progress)) == [[f"uninstall release {SLUG}"]]
     uninstalled = replace(without_quota, release=release(ReleaseState.ABSENT), hook_accounts=frozenset())

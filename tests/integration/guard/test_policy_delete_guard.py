@@ -85,7 +85,7 @@ def test_what_nobody_guards_goes_as_ever(who: People, control_namespace: str) ->
 
 
 def test_no_number_of_annotations_makes_an_object_of_others_undeletable(who: People, control_namespace: str) -> None:
-    notes = dict.fromkeys((f"{number:x}" for number in range(10_000)), "")
+    notes = dict.fromkeys((f"{number:x}" for number in range(25_000)), "")
     assert "created" in who.developer.create(account("noted", control_namespace, annotations=notes))
     assert "deleted" in who.developer.delete("sa/noted", control_namespace)
 
@@ -181,6 +181,7 @@ def test_the_oldest_three_holders_are_named(who: People, control_namespace: str)
         pytest.param('{"by":"a\u202eb","kind":"External"}', f"{PREFIX}1", id="a change of direction -> its key"),
         pytest.param('{"by":"a","kind":"Ext\\u0065rnal"}', f"{PREFIX}1", id="an escaped kind -> its key"),
         pytest.param('{"by":"' + "x" * 5000 + '","kind":"External"}', f"{PREFIX}1", id="too long -> its key"),
+        pytest.param('{"by":"ci","kind":"External","why":"' + "x" * 5000 + '"}', f"{PREFIX}1", id="endless -> its key"),
         pytest.param('{"by":"ci","kind":"External","since":"soon"}', "External ci", id="no moment -> without one"),
         pytest.param('{"kind": "External", "by": "ci"}', "External ci", id="spaced, in another order -> read"),
         pytest.param('{"by":"ci","kind":"External","why":"\\"by\\":\\"x\\""}', "External ci", id="a trap -> read"),
