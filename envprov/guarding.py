@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-
-import structlog
 
 from envprov.controller.guardian import Environs
 from envprov.domain.desired import Identity
-from envprov.domain.errors import Conflict, Disarmed, EnvprovError, Unavailable
-from envprov.domain.guard import Acquire, Guarded, Policy, Release, Verdict, classify, read_guarded
-from envprov.domain.holds import USED, Account, Hold, Holder
+from envprov.domain.errors import Conflict, Disarmed, Unavailable
+from envprov.domain.guard import ENVIRONMENT, Acquire, Guarded, Policy, Release, Verdict, classify, read_guarded
+from envprov.domain.holds import Account, Hold, Holder
 from envprov.domain.names import namespace_of
 from envprov.domain.observed import AccountSeen, GuardSeen
 from envprov.domain.usage import Usage
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
 from envprov.kube.client import KubeClient
+from envprov.kube.events import Events
 from envprov.kube.holds import Holds
 from envprov.kube.usage import UsageReader
 
-log = structlog.get_logger("envprov.guard")
-
 SOURCE = "envprov-guard"
-_EVENT_LIMIT = 1000
 _NOTHING = Verdict("Blocked")
 
 
@@ -176,9 +171,7 @@ class LiveGuard:
 
     async def mark_used(self, guarded: Guarded) -> None:
         """See ``envprov.controller.guardian.GuardEdge``."""
-        body = {"metadata": {"uid": guarded.uid, "annotations": {USED: "true"}}}
-        account = guarded.account
-        await self.client.merge_patch(resources.SERVICE_ACCOUNTS, account.name, account.namespace, body, manager=SOURCE)
+        await self.holds.mark_used(guarded.account, guarded.uid)
 
     async def strip_owners(self, guarded: Guarded) -> None:
         """See ``envprov.controller.guardian.GuardEdge``."""
@@ -186,10 +179,15 @@ class LiveGuard:
 
     async def tell(self, guarded: Guarded, reason: str, message: str) -> None:
         """See ``envprov.controller.guardian.GuardEdge``."""
-        try:
-            await self.client.apply(_event(guarded, reason, message[:_EVENT_LIMIT]), manager=SOURCE)
-        except EnvprovError as error:
-            log.warning("event not recorded", account=str(guarded.account), reason=reason, error=str(error))
+        account = guarded.account
+        about = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "name": account.name,
+            "namespace": account.namespace,
+            "uid": guarded.uid,
+        }
+        await Events(self.client, SOURCE).tell(about, reason, message, warning=True)
 
 
 def environs_of(environments: Sequence[Mapping[str, Any]]) -> Environs:
@@ -201,31 +199,7 @@ def environs_of(environments: Sequence[Mapping[str, Any]]) -> Environs:
 
     """
     holders = [
-        Holder("Environment", item["metadata"]["namespace"], item["metadata"]["name"], item["metadata"]["uid"])
+        Holder(ENVIRONMENT, item["metadata"]["namespace"], item["metadata"]["name"], item["metadata"]["uid"])
         for item in environments
     ]
     return Environs({namespace_of(holder.name): holder for holder in holders}, frozenset(one.uid for one in holders))
-
-
-def _event(guarded: Guarded, reason: str, message: str) -> dict[str, Any]:
-    account = guarded.account
-    digest = hashlib.sha256(f"{guarded.uid}/{reason}/{message}".encode()).hexdigest()[:16]
-    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{account.name[:200]}.{digest}", "namespace": account.namespace},
-        "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "name": account.name,
-            "namespace": account.namespace,
-            "uid": guarded.uid,
-        },
-        "reason": reason,
-        "message": message,
-        "type": "Warning",
-        "source": {"component": SOURCE},
-        "reportingComponent": SOURCE,
-        "lastTimestamp": moment,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from envprov.domain.desired import INSTALLER, Identity
@@ -44,6 +44,8 @@ class RemainsReader:
 
     client: KubeClient
     holds: Holds
+    _kinds: dict[tuple[str, str], Resource] = field(default_factory=dict, repr=False)
+    """Every kind of which objects were read, by apiVersion and kind."""
 
     async def read(self, identity: Identity, seen: NamespaceSeen, *, thorough: bool) -> Remains:
         """
@@ -65,14 +67,9 @@ class RemainsReader:
                 return await self._living(identity, seen, thorough=thorough)
 
     async def delete(self, api_version: str, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete an object of any kind as the installer of its namespace; its kind was found by discovery."""
-        served = await discover(self.client)
-        found = [
-            one.resource for one in served.kinds if (one.resource.api_version, one.resource.kind) == (api_version, kind)
-        ]
-        if found:
-            installer = self.client.acting_as(service_account_user(namespace, INSTALLER))
-            await installer.delete(found[0], name, namespace, uid=uid)
+        """Delete an object that was read here, of any kind, as the installer of its namespace."""
+        installer = self.client.acting_as(service_account_user(namespace, INSTALLER))
+        await installer.delete(self._kinds[api_version, kind], name, namespace, uid=uid)
 
     async def _living(self, identity: Identity, seen: NamespaceSeen, *, thorough: bool) -> Remains:
         base = await live(
@@ -143,6 +140,7 @@ class RemainsReader:
             for kind in served.kinds
             if thorough and _name_of(kind) not in custom and kind.resource.kind not in _NOT_IN_HUSKS
         ]
+        self._kinds.update({(one.resource.api_version, one.resource.kind): one.resource for one in (*kinds, *others)})
         installer = self.client.acting_as(service_account_user(identity.namespace, INSTALLER))
         listings = await asyncio.gather(
             *(_listed(installer, kind.resource, identity.namespace) for kind in (*kinds, *others))

@@ -27,6 +27,7 @@ from envprov.domain.policies import HOLD_INTEGRITY
 from envprov.domain.usage import Usage
 from envprov.guarding import environs_of
 from envprov.kube.client import Object
+from envprov.kube.errors import is_refusal_of
 from envprov.kube.holds import Holds
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, SERVICE_ACCOUNTS
 from envprov.kube.usage import UsageReader
@@ -110,11 +111,6 @@ def way_down(manifest: Manifest) -> str:
     if not branch:
         return ""
     return f"envprov down {shlex.quote(branch)}" + (f" --project {shlex.quote(project)}" if project else "")
-
-
-def is_refusal_of(error: EnvprovError, policy: str) -> bool:
-    """Whether it was this admission policy that refused."""
-    return f"ValidatingAdmissionPolicy '{policy}'" in str(error)
 
 
 async def missing(session: Session, account: Account) -> ExitCode:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from envprov.cli import printing
 from envprov.cli.exits import ExitCode
-from envprov.cli.guard import is_refusal_of, look_around
+from envprov.cli.guard import look_around
 from envprov.cli.guard_show import hold_data, print_unread, stamp
 from envprov.cli.options import Common, Output
 from envprov.cli.session import Session, opened
@@ -25,15 +25,14 @@ from envprov.domain.guard import Guarded, read_guarded
 from envprov.domain.holds import HUSK, STATE, Account, Hold, read_holds
 from envprov.domain.loose import mapping
 from envprov.domain.policies import CANARY, DELETE_GUARD, REAPPLIED, policies
-from envprov.kube.arming import OLDEST
+from envprov.kube.arming import OLDEST, PROBES
 from envprov.kube.client import KubeClient, Object
+from envprov.kube.errors import is_refusal_of
 from envprov.kube.holds import Holds
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, lookup
 
 SOON: Final = timedelta(days=7)
 """Declared holds that run out within this time are shown."""
-PROBES: Final = 3
-"""Tries over connections of their own: a load balancer does not promise to reach every API server."""
 NAMED: Final = 3
 """How many holders a line names."""
 GUARDED_HEADER: Final = ("GUARDED", "POLICY", "HOLDS", "OLDEST", "RELEASED")

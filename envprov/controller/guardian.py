@@ -92,7 +92,7 @@ class Guardian:
         now: Clock; aware moments.
         interval: Time between two passes that nothing wakes.
         grace: How long a holder must be seen to use it no more.
-        auto_release: Kinds of holders whose declared holds go by themselves when they have run out.
+        auto_release: Names of declared holders whose holds go by themselves when they have run out.
         metrics: Where the guard's state is shown.
 
     """

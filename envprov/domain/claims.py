@@ -43,7 +43,7 @@ IDENTITIES: Mapping[str, str] = {
 
 _USER = "system:serviceaccount:"
 _GROUP = "system:serviceaccounts:"
-_TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - a type, not a token
+TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - a type, not a token
 _TOKEN_OF = "kubernetes.io/service-account.name"  # noqa: S105 - an annotation
 _TOKEN_OF_UID = "kubernetes.io/service-account.uid"  # noqa: S105 - an annotation
 _TOKEN_USED = "kubernetes.io/legacy-token-last-used"  # noqa: S105 - a label
@@ -152,7 +152,7 @@ class Collector:
         for item in items:
             metadata = within(item, "metadata")
             notes = within(metadata, "annotations")
-            if mapping(item).get("type", _TOKEN_TYPE) != _TOKEN_TYPE:
+            if mapping(item).get("type", TOKEN_TYPE) != TOKEN_TYPE:
                 continue
             node = _Node(_holder("Secret", metadata, namespace), None, moment(metadata.get("creationTimestamp")))
             used = text(within(metadata, "labels").get(_TOKEN_USED))

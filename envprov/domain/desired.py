@@ -9,7 +9,7 @@ from typing import Any
 
 from envprov.domain.environment import Environment
 from envprov.domain.errors import InvalidRecord
-from envprov.domain.guard import Policy
+from envprov.domain.guard import ENVIRONMENT, Policy
 from envprov.domain.holds import Account, Holder
 from envprov.domain.lifetime import Lifetime
 from envprov.domain.names import namespace_of, slug
@@ -43,7 +43,7 @@ class Identity:
     @property
     def holder(self) -> Holder:
         """The environment as a user of shared ServiceAccounts."""
-        return Holder("Environment", self.control_namespace, self.name, self.uid)
+        return Holder(ENVIRONMENT, self.control_namespace, self.name, self.uid)
 
 
 @dataclass(frozen=True)

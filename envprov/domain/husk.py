@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from envprov.domain.claims import TOKEN_TYPE
 from envprov.domain.observed import Manifest
-
-RELEASE_TYPE = "helm.sh/release.v1"
-TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Secret
+from envprov.domain.release import SECRET_TYPE
 
 _STAYS = frozenset(
     {
@@ -89,7 +88,7 @@ def _secrets_of(account: dict[str, Any] | Manifest) -> set[str]:
 
 
 def _is_token_or_release(secret: Manifest, kept: frozenset[str]) -> bool:
-    if secret.get("type") == RELEASE_TYPE:
+    if secret.get("type") == SECRET_TYPE:
         return True
     notes = secret["metadata"].get("annotations", {})
     return secret.get("type") == TOKEN_TYPE and notes.get("kubernetes.io/service-account.name") in kept

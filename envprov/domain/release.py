@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+SECRET_TYPE = "helm.sh/release.v1"  # noqa: S105 - a type, not a secret
+"""Type of the Secrets in which Helm keeps its releases."""
 DIGEST = "envprov.io/digest"
 """Label of a release Secret: digest of the chart and the values that it was deployed from."""
 REVISION = "envprov.io/revision"

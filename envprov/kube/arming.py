@@ -17,6 +17,7 @@ from envprov.domain.errors import ConfigError, Conflict, Disarmed, EnvprovError,
 from envprov.domain.holds import PREFIX, Account, Hold, Holder
 from envprov.domain.policies import CANARY
 from envprov.kube.client import Connection, KubeClient
+from envprov.kube.errors import is_refusal_of
 from envprov.kube.holds import MANAGER, Holds
 from envprov.kube.informer import Informer
 from envprov.kube.resources import (
@@ -339,7 +340,7 @@ class Arming:
                 if not await client.delete(SERVICE_ACCOUNTS, CANARY, self._namespace, uid=uid, dry_run=True):
                     return f"ServiceAccount {self._namespace}/{CANARY} was deleted although it is held"
         except Forbidden as error:
-            if f"ValidatingAdmissionPolicy '{self._delete_guard}'" in str(error):
+            if is_refusal_of(error, self._delete_guard):
                 return None
             return f"the canary was kept by something else than {self._delete_guard}: {error}"
         except Conflict as error:

@@ -178,3 +178,8 @@ def _seconds(value: object) -> float | None:
     except ValueError:
         return None
     return min(seconds, RETRY_AFTER_LIMIT) if seconds > 0 else None
+
+
+def is_refusal_of(error: EnvprovError, policy: str) -> bool:
+    """Whether it was this admission policy that refused."""
+    return f"ValidatingAdmissionPolicy '{policy}'" in str(error)

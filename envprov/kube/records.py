@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import structlog
 from pydantic import ValidationError
 
 from envprov.domain.environment import API_VERSION, Condition, Environment, EnvironmentStatus, Type, faults
-from envprov.domain.errors import EnvprovError, InvalidRecord
+from envprov.domain.errors import InvalidRecord
 from envprov.domain.project import Project
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
+from envprov.kube.events import Events
 from envprov.kube.informer import Informer
 from envprov.kube.record import CONTROLLER
 from envprov.kube.tombstones import tombstone_name
 
-log = structlog.get_logger("envprov.records")
-
 Manifest = Mapping[str, Any]
-
-_EVENT_LIMIT = 1000
 
 
 class ProjectReader:
@@ -153,12 +148,14 @@ class ControllerRecords:
 
     async def tell(self, environment: Environment, reason: str, message: str, *, warning: bool) -> None:
         """Record an Event; that it cannot be recorded stops nothing."""
-        try:
-            await self.client.apply(
-                _event(environment, reason, message[:_EVENT_LIMIT], warning=warning), manager=CONTROLLER
-            )
-        except EnvprovError as error:
-            log.warning("event not recorded", key=environment.name, reason=reason, error=str(error))
+        about = {
+            "apiVersion": API_VERSION,
+            "kind": "Environment",
+            "name": environment.name,
+            "namespace": environment.namespace,
+            "uid": environment.uid,
+        }
+        await Events(self.client, CONTROLLER).tell(about, reason, message, warning=warning)
 
 
 def parse_project(manifest: Manifest) -> Project:
@@ -184,27 +181,3 @@ def _parsed(manifest: Manifest) -> Project | InvalidRecord:
         return parse_project(manifest)
     except InvalidRecord as error:
         return error
-
-
-def _event(environment: Environment, reason: str, message: str, *, warning: bool) -> dict[str, Any]:
-    # The same fact has the same name: told again, it is one Event with a later time.
-    digest = hashlib.sha256(f"{environment.uid}/{reason}/{message}".encode()).hexdigest()[:16]
-    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{environment.name}.{digest}", "namespace": environment.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": "Environment",
-            "name": environment.name,
-            "namespace": environment.namespace,
-            "uid": environment.uid,
-        },
-        "reason": reason,
-        "message": message,
-        "type": "Warning" if warning else "Normal",
-        "source": {"component": CONTROLLER},
-        "reportingComponent": CONTROLLER,
-        "lastTimestamp": moment,
-    }

@@ -14,12 +14,12 @@ from typing import Any
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.names import slug
 from envprov.domain.objects import ENVIRONMENT, MANAGED_BY, MANAGER
+from envprov.domain.policies import RECORD
 from envprov.domain.trail import Trail
 
 LIFETIME = timedelta(minutes=10)
 """Longer than any delivery is under way."""
 
-RECORD = "envprov.io/record"
 SELECTOR = f"{RECORD}=tombstone"
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from envprov.domain.claims import SOURCES, Collector
+from envprov.domain.claims import SOURCES, TOKEN_TYPE, Collector
 from envprov.domain.custom import Custom
 from envprov.domain.errors import EnvprovError, Expired, Forbidden, Invalid, Unavailable
+from envprov.domain.release import SECRET_TYPE
 from envprov.domain.usage import Usage
 from envprov.kube.client import PAGE_SIZE, KubeClient, Object
 from envprov.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, SECRETS, Resource, lookup
@@ -28,8 +29,8 @@ SMALL_PAGE = 5
 """The same at the second try: an answer has a limit, and one object may have 1.5 MiB."""
 AGGREGATED = "envprov.io/aggregate-to-guard"
 """Label of ClusterRoles whose rights the controller gets too."""
-TOKENS = "type=kubernetes.io/service-account-token"
-RELEASES = "type=helm.sh/release.v1"
+TOKENS = f"type={TOKEN_TYPE}"
+RELEASES = f"type={SECRET_TYPE}"
 NAMED = 10
 """How many names a message has."""
 

@@ -20,9 +20,9 @@ from typing import Any
 from envprov.domain.errors import Invalid, RenderFailed
 from envprov.domain.holds import Account
 from envprov.domain.loose import mapping, mappings, sequence, text, texts, within
+from envprov.domain.release import SECRET_TYPE
 from envprov.releases.manifests import parse
 
-TYPE = "helm.sh/release.v1"
 SIZE_LIMIT_BYTES = 32 << 20
 """Of a release, unpacked. Packed it has at most 1 MiB, which could unfold to a thousand times as much."""
 VALUE_LIMIT = 2_000_000
@@ -73,7 +73,7 @@ def decode(secret: Mapping[str, Any]) -> StoredRelease:
     """
     metadata = mapping(secret.get("metadata"))
     where = f"Secret {metadata.get('namespace', '')}/{metadata.get('name', '')}"
-    if secret.get("type") != TYPE:
+    if secret.get("type") != SECRET_TYPE:
         raise Invalid(f"{where} is no release of Helm")
     try:
         release = _unfold(text(mapping(secret.get("data")).get("release")))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import CLUSTER, Cluster, kubeconfig_of
+from tests.cluster import Cluster
 from tests.eventually import eventually
 from tests.integration.guard.worlds import arm
 
@@ -26,13 +24,9 @@ def guarded(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def lonely(cluster: Cluster) -> Iterator[Cluster]:
-    """Yield a cluster of this module's own, to take the policies away from."""
-    name = f"lonely-{secrets.token_hex(3)}"
-    subprocess.run([CLUSTER, "up", name, "--owner", str(os.getpid())], check=True, capture_output=True)
-    kubeconfig = kubeconfig_of(name)
-    yield replace(cluster, kubeconfig=kubeconfig, audit_log=kubeconfig.parent / "logs" / "audit.log")
-    subprocess.run([CLUSTER, "down", name], check=True, capture_output=True)
+def lonely(own_cluster: Cluster) -> Cluster:
+    """Return a cluster of this module's own, to take the policies away from."""
+    return own_cluster
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from envprov.cli.guard import Sight, is_refusal_of, way_down, way_out
+from envprov.cli.guard import Sight, way_down, way_out
 from envprov.cli.guard_given import declared, parse_account, parse_namespace, parse_ttl, parse_who
 from envprov.cli.guard_show import Home, account_data, home_data, home_of, ways_out
 from envprov.cli.guard_status import Policed, State, status_data, status_of, version_of
@@ -26,6 +26,7 @@ from envprov.domain.explanation import describe
 from envprov.domain.guard import Guarded, read_guarded
 from envprov.domain.holds import Account, Hold, Holder, read_holds
 from envprov.domain.usage import Claim, Strength, Usage
+from envprov.kube.errors import is_refusal_of
 from tests.faults import kubeconfig_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
