@@ -184,7 +184,7 @@ def test_the_limited_account_is_the_one_that_is_given_in_any_namespace() -> None
 
 
 def test_records_are_labelled_as_the_controller_labels_them() -> None:
-    assert RECORD == tombstones.SELECTOR.partition("=")[0]
+    assert tombstones.SELECTOR.partition("=")[0] == RECORD
 
 
 def test_the_longest_hold_of_ours_is_read() -> None:
