@@ -51,25 +51,20 @@ class BranchEvent:
         return Kind.CREATED if self.before == GONE else Kind.UPDATED
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """
-    Somebody who has just looked wants the branch's environment: a person, or the sweep.
+class Dismissal(StrEnum):
+    """Why an environment is to go."""
 
-    Attributes:
-        revision: Commit that the branch is at, or "" if that was not asked.
+    DOWN = "down"
+    """A person said so."""
+    EXPIRED = "expired"
+    """Its lifetime has ended."""
+    UNWANTED = "unwanted"
+    """The branch is gone, or no rule wants it any more."""
 
-    """
-
-    revision: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unwanted:
-    """Somebody who may decide it wants the environment gone."""
-
-
-News = BranchEvent | Wanted | Unwanted
+    @property
+    def outlasts_branch(self) -> bool:
+        """Whether the branch may still be there, so that the sweep must not bring the environment back."""
+        return self is not Dismissal.UNWANTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +113,54 @@ class Terminating:
 
 
 Known = Absent | Present | Terminating
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Somebody who has just looked wants the branch's environment: a person, the sweep, or a merge request.
+
+    Attributes:
+        revision: Commit that the branch is at, or "" if that was not asked.
+        seen: What was on record before anybody looked; news of something else is late. None holds for anything.
+        only_missing: Whether a record that is there stays as it is.
+
+    """
+
+    revision: str = ""
+    seen: Known | None = None
+    only_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """
+    Somebody who may decide it wants the environment gone.
+
+    Attributes:
+        why: Why.
+        seen: See Wanted.
+
+    """
+
+    why: Dismissal = Dismissal.DOWN
+    seen: Known | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Questioned:
+    """
+    Somebody should look whether the environment is still wanted.
+
+    Attributes:
+        what: What gave rise to it: ``!12 is closed``.
+
+    """
+
+    what: str
+
+
+News = BranchEvent | Wanted | Unwanted | Questioned
 
 
 class Reason(StrEnum):
@@ -171,9 +214,16 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A deletion at another commit than ours: not carried out, but noted for whoever can look."""
+    """
+    Not carried out, but noted for whoever can look.
 
-    head: str
+    Attributes:
+        what: Commit of a deletion at another commit than ours, or what else was questioned.
+        trail: What is remembered.
+
+    """
+
+    what: str
     trail: Trail
 
 
@@ -221,6 +271,12 @@ def decide(known: Known, news: News) -> Decision:
         What to do. It holds only for exactly that *known*: when the write meets a conflict, read and decide again.
 
     """
+    if isinstance(news, Questioned):
+        return Doubt(news.what, known_trail(known)) if isinstance(known, Present) else Ignore(Reason.GONE)
+    if isinstance(news, Wanted | Unwanted) and news.seen not in {None, known}:
+        return Ignore(Reason.LATE)
+    if isinstance(news, Wanted) and news.only_missing and isinstance(known, Present):
+        return Ignore(Reason.DUPLICATE)
     trail = known_trail(known)
     after = _follow(trail, news)
     match known:
@@ -234,22 +290,47 @@ def decide(known: Known, news: News) -> Decision:
 
 def doubt_after(doubt: str, decision: Decision, news: News) -> str:
     """
-    The commit of a deletion that somebody should look into, after a decision.
+    What somebody should look into, after a decision.
 
     Args:
-        doubt: The one that is noted, or "".
+        doubt: What is noted, or "".
         decision: What was decided.
         news: What it was decided about.
 
     Returns:
-        The commit, or "" when there is nothing (more) to look into.
+        See :class:`Doubt`; "" when there is nothing (more) to look into.
 
     """
-    if not isinstance(news, BranchEvent) or isinstance(decision, Ignore):
-        return doubt if isinstance(news, BranchEvent) else ""
-    if isinstance(decision, Doubt) or (isinstance(decision, Advance) and news.kind is Kind.DELETED):
+    if isinstance(decision, Doubt):
+        return decision.what
+    if not isinstance(news, BranchEvent):
+        is_overtaken = isinstance(decision, Ignore) and decision.reason is Reason.LATE
+        return doubt if is_overtaken or isinstance(news, Questioned) else ""
+    if isinstance(decision, Ignore):
+        return doubt
+    if isinstance(decision, Advance) and news.kind is Kind.DELETED:
         return news.before
     return "" if doubt in decision.trail.current else doubt
+
+
+def dismissed_after(dismissed: str, decision: Decision, news: News) -> str:
+    """
+    Why an environment goes although its branch may stay, after a decision.
+
+    Args:
+        dismissed: A value of :class:`Dismissal` that is noted, or "".
+        decision: What was decided.
+        news: What it was decided about.
+
+    Returns:
+        The value, or "" for an environment that is to be there or whose branch is gone.
+
+    """
+    if isinstance(decision, Ignore | Remember | Doubt):
+        return dismissed
+    if isinstance(news, Unwanted) and news.why.outlasts_branch:
+        return news.why.value
+    return ""
 
 
 def known_trail(known: Known) -> Trail:
@@ -272,7 +353,7 @@ def known_trail(known: Known) -> Trail:
             return known_trail(Present(revision, trail)).closed()
 
 
-def _follow(trail: Trail, news: News) -> Trail:
+def _follow(trail: Trail, news: BranchEvent | Wanted | Unwanted) -> Trail:
     match news:
         case BranchEvent(before=before, after=after):
             return trail.follow(before, after)

@@ -23,6 +23,8 @@ BRANCH = f"{GROUP}/branch"
 SUPERSEDED = f"{GROUP}/superseded"
 SUCCESSOR = f"{GROUP}/successor"
 DOUBTED = f"{GROUP}/doubted-delete"
+DISMISSED = f"{GROUP}/dismissed"
+ABSENT_SINCE = f"{GROUP}/absent-since"
 
 BranchName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$", max_length=64)]

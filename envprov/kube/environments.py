@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from envprov.domain.deliveries import BranchEvent, Ignore, Recorded, Unwanted, Wanted
+from envprov.domain.deliveries import BranchEvent, Dismissal, Ignore, Recorded, Unwanted, Wanted
 from envprov.domain.environment import API_VERSION, FINALIZER, Environment, EnvironmentStatus
 from envprov.domain.errors import Conflict
 from envprov.domain.project import Project
 from envprov.kube.client import KubeClient
-from envprov.kube.record import CONTROLLER, OPTIONS, owed_by
+from envprov.kube.record import CONTROLLER, OPTIONS, notes_of, owed_by
 from envprov.kube.recorder import Recorder
 from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS
 from envprov.kube.tombstones import SELECTOR, Tombstone, readable_tombstone, tombstone_name
@@ -106,6 +106,22 @@ class Environments:
         recorded = await self._recorder.record(project, branch, Unwanted())
         return not isinstance(recorded.decision, Ignore)
 
+    async def bring(self, project: str, branch: str, news: Wanted | Unwanted) -> Recorded:
+        """
+        Bring on record what somebody knows who has looked: the sweep.
+
+        Args:
+            project: Name of the Project.
+            branch: Branch name in full.
+            news: What GitLab says, and what was on record before it was asked.
+
+        Raises:
+            NameTaken: The record of that name is of another branch.
+            Unavailable: The record could not be written, or others wrote it each time we tried.
+
+        """
+        return await self._recorder.record(project, branch, news)
+
     async def choose(self, live: Mapping[str, Any], options: Mapping[str, Any]) -> Manifest:
         """
         Set what a person chooses for an environment; what was chosen before stays, unless it is named.
@@ -151,13 +167,10 @@ class Environments:
             Conflict: It has changed since.
 
         """
-        await self._client.delete(
-            ENVIRONMENTS,
-            environment.name,
-            environment.namespace,
-            uid=environment.uid,
-            resource_version=environment.resource_version,
-        )
+        live = await self.get(environment.name)
+        if live is None or live["metadata"]["resourceVersion"] != environment.resource_version:
+            raise Conflict(f"Environment {environment.name}: has changed since it was read")
+        await self._recorder.dismiss(live, Dismissal.EXPIRED)
 
     async def hold(self, environment: Environment) -> None:
         """
@@ -215,6 +228,8 @@ class Environments:
             successor=successor,
             deleted_at=now,
             namespace=self._namespace,
+            revision=environment.spec.revision,
+            dismissed=notes_of(live).dismissed if successor is None else "",
         )
         await self._client.apply(tombstone.manifest(), manager=CONTROLLER)
         metadata = live["metadata"]
@@ -243,6 +258,16 @@ class Environments:
         """All tombstones that can be read."""
         found = await self._client.list(CONFIG_MAPS, self._namespace, label_selector=SELECTOR)
         return tuple(stone for item in found.items if (stone := readable_tombstone(item)) is not None)
+
+    async def absolve(self, tombstone: Tombstone) -> None:
+        """
+        Let the sweep make a new record of a branch again.
+
+        Raises:
+            Conflict: The tombstone has changed since it was read.
+
+        """
+        await self._client.apply(replace(tombstone, dismissed="", revision="").manifest(), manager=CONTROLLER)
 
     async def forget(self, tombstone: Tombstone) -> None:
         """

@@ -9,12 +9,14 @@ applied before removes it, so each body here is whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from envprov.domain.deliveries import Known, Present, Terminating, known_trail
 from envprov.domain.environment import (
     API_VERSION,
     BRANCH,
+    DISMISSED,
     DOUBTED,
     FINALIZER,
     SUCCESSOR,
@@ -44,7 +46,30 @@ def new_record(namespace: str, project: str, branch: str, *, revision: str, trai
     return body
 
 
-def changed_record(live: Mapping[str, Any], revision: str, trail: Trail, successor: str | None, doubt: str) -> Manifest:
+@dataclass(frozen=True)
+class Notes:
+    """
+    What a record says beside revision and trail.
+
+    Attributes:
+        successor: Revision of the environment that comes after it, or None.
+        doubt: See :func:`envprov.domain.deliveries.doubt_after`.
+        dismissed: See :func:`envprov.domain.deliveries.dismissed_after`.
+
+    """
+
+    successor: str | None = None
+    doubt: str = ""
+    dismissed: str = ""
+
+    def annotations(self) -> dict[str, str]:
+        """In the record's own form."""
+        marks = {} if self.successor is None else {SUCCESSOR: self.successor}
+        given = {DOUBTED: self.doubt, DISMISSED: self.dismissed}
+        return marks | {name: value for name, value in given.items() if value}
+
+
+def changed_record(live: Mapping[str, Any], revision: str, trail: Trail, notes: Notes) -> Manifest:
     """
     Everything that RECORDER says of an object, for a server-side apply that holds only for what was read.
 
@@ -52,17 +77,13 @@ def changed_record(live: Mapping[str, Any], revision: str, trail: Trail, success
         live: The object as it was read; its UID and resourceVersion become preconditions.
         revision: Commit that is asked for.
         trail: What is remembered.
-        successor: Revision of the environment that comes after it, or None.
-        doubt: Commit of a deletion to look into, or "".
+        notes: What else it says.
 
     """
     metadata, spec = live["metadata"], live["spec"]
     body = _record(metadata["namespace"], spec["project"], spec["branch"], revision=revision, trail=trail)
     body["metadata"] |= {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    if successor is not None:
-        body["metadata"]["annotations"][SUCCESSOR] = successor
-    if doubt:
-        body["metadata"]["annotations"][DOUBTED] = doubt
+    body["metadata"]["annotations"] |= notes.annotations()
     return body
 
 
@@ -76,15 +97,16 @@ def known_of(live: Mapping[str, Any]) -> Present | Terminating:
     return Present(revision, trail)
 
 
+def notes_of(live: Mapping[str, Any]) -> Notes:
+    """What a record says beside revision and trail."""
+    marks = live["metadata"].get("annotations", {})
+    return Notes(marks.get(SUCCESSOR), str(marks.get(DOUBTED, "")), str(marks.get(DISMISSED, "")))
+
+
 def owed_by(live: Mapping[str, Any]) -> tuple[Trail, str | None]:
     """What has to outlive a record that is being torn down: its trail, and the revision of its successor."""
     known: Known = known_of(live)
     return known_trail(known), known.successor if isinstance(known, Terminating) else None
-
-
-def doubt_of(live: Mapping[str, Any]) -> str:
-    """Commit of a deletion that was not carried out, or ""."""
-    return str(live["metadata"].get("annotations", {}).get(DOUBTED, ""))
 
 
 def check_name(live: Mapping[str, Any], project: str, branch: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,6 +20,7 @@ from envprov.domain.deliveries import (
     Create,
     Decision,
     Delete,
+    Dismissal,
     Doubt,
     Ignore,
     News,
@@ -26,15 +28,15 @@ from envprov.domain.deliveries import (
     Recorded,
     Remember,
     Succeed,
-    Terminating,
     decide,
+    dismissed_after,
     doubt_after,
     known_trail,
 )
 from envprov.domain.errors import Conflict, Unavailable
 from envprov.domain.names import slug
 from envprov.kube.client import KubeClient
-from envprov.kube.record import RECORDER, changed_record, check_name, doubt_of, known_of, new_record
+from envprov.kube.record import RECORDER, changed_record, check_name, known_of, new_record, notes_of
 from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS
 from envprov.kube.tombstones import Tombstone, readable_tombstone, tombstone_name
 
@@ -109,6 +111,23 @@ class Recorder:
         with suppress(Conflict):
             await self._client.create(body, manager=RECORDER)
 
+    async def dismiss(self, live: Manifest, why: Dismissal) -> None:
+        """
+        Ask for the teardown of exactly what was read, by somebody who decided without looking at the branch.
+
+        Args:
+            live: The Environment as it was read.
+            why: Why.
+
+        Raises:
+            Conflict: It has changed since.
+
+        """
+        known, notes = known_of(live), replace(notes_of(live), dismissed=why.value)
+        if notes != notes_of(live):
+            live = await self._apply(changed_record(live, known.revision, known.trail, notes))
+        await self._delete(live)
+
     async def _try(self, project: str, branch: str, news: News, *, is_wanted: bool) -> Decision:
         name = slug(project, branch)
         live = await self._get(name)
@@ -154,23 +173,29 @@ class Recorder:
         return again
 
     async def _change(self, live: Manifest, news: News) -> Decision:
-        known = known_of(live)
+        known, before = known_of(live), notes_of(live)
         decision = decide(known, news)
-        doubt = doubt_after(doubt_of(live), decision, news)
-        successor = known.successor if isinstance(known, Terminating) else None
+        notes = replace(
+            before,
+            doubt=doubt_after(before.doubt, decision, news),
+            dismissed=dismissed_after(before.dismissed, decision, news),
+        )
         match decision:
-            case Ignore() | Create():
-                return decision
+            case Create():
+                pass
+            case Ignore():
+                if notes != before:
+                    await self._apply(changed_record(live, known.revision, known.trail, notes))
             case Delete(trail):
-                if trail != known_trail(known).closed():
-                    live = await self._apply(changed_record(live, known.revision, trail, successor, doubt))
+                if notes != before or trail != known_trail(known).closed():
+                    live = await self._apply(changed_record(live, known.revision, trail, notes))
                 await self._delete(live)
             case Advance(revision, trail):
-                await self._apply(changed_record(live, revision, trail, successor, doubt))
+                await self._apply(changed_record(live, revision, trail, notes))
             case Succeed(successor, trail):
-                await self._apply(changed_record(live, known.revision, trail, successor, doubt))
+                await self._apply(changed_record(live, known.revision, trail, replace(notes, successor=successor)))
             case Remember(trail) | Doubt(trail=trail):
-                await self._apply(changed_record(live, known.revision, trail, successor, doubt))
+                await self._apply(changed_record(live, known.revision, trail, notes))
         return decision
 
     async def _get(self, name: str) -> Manifest | None:

@@ -35,6 +35,9 @@ class Tombstone:
         trail: What it remembered.
         successor: Revision of the Environment that is owed ("" for an unknown one), or None.
         deleted_at: When the record went.
+        revision: Commit that the record asked for.
+        dismissed: Why it went although its branch may still be there, or "": the sweep makes no new record at the
+            same commit.
         namespace: Control namespace.
         uid: UID of the ConfigMap; "" for one that is not there yet.
         resource_version: As it was read; likewise.
@@ -48,12 +51,14 @@ class Tombstone:
     successor: str | None
     deleted_at: datetime
     namespace: str
+    revision: str = ""
+    dismissed: str = ""
     uid: str = ""
     resource_version: str = ""
 
     def is_over(self, now: datetime) -> bool:
-        """Whether it may be forgotten: nothing is owed, and no delivery can be that late."""
-        return self.successor is None and now - self.deleted_at >= LIFETIME
+        """Whether it may be forgotten: nothing is owed, no sweep needs it, and no delivery can be that late."""
+        return self.successor is None and not self.dismissed and now - self.deleted_at >= LIFETIME
 
     def manifest(self) -> dict[str, Any]:
         """The ConfigMap, with UID and resourceVersion as preconditions if it was read."""
@@ -65,6 +70,8 @@ class Tombstone:
         }
         if self.successor is not None:
             data["successor"] = self.successor
+        if self.dismissed:
+            data |= {"revision": self.revision, "dismissed": self.dismissed}
         read = {"uid": self.uid, "resourceVersion": self.resource_version} if self.uid else {}
         return {
             "apiVersion": "v1",
@@ -113,6 +120,8 @@ def parse_tombstone(manifest: Mapping[str, Any]) -> Tombstone:
         successor=data.get("successor"),
         deleted_at=deleted_at,
         namespace=metadata["namespace"],
+        revision=data.get("revision", ""),
+        dismissed=data.get("dismissed", ""),
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
     )

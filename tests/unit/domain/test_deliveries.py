@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -16,12 +15,14 @@ from envprov.domain.deliveries import (
     Create,
     Decision,
     Delete,
+    Dismissal,
     Doubt,
     Ignore,
     Kind,
     Known,
     News,
     Present,
+    Questioned,
     Reason,
     Remember,
     Succeed,
@@ -29,9 +30,12 @@ from envprov.domain.deliveries import (
     Unwanted,
     Wanted,
     decide,
+    dismissed_after,
+    doubt_after,
     known_trail,
 )
 from envprov.domain.trail import GONE, LIMIT, Trail
+from tests.unit.branches import BranchWorld
 
 A, B, C, D, S, T = (letter * 40 for letter in "abcdef")
 
@@ -179,56 +183,64 @@ def test_rule(known: Known, news: News, expected: Decision) -> None:
     assert decide(known, news) == expected
 
 
+ON_A = Present(A, trail("0a"))
+LATE, DUPLICATE, NOT_THERE = Ignore(Reason.LATE), Ignore(Reason.DUPLICATE), Ignore(Reason.GONE)
+
+
+@pytest.mark.parametrize(
+    ("known", "news", "expected"),
+    [
+        pytest.param(ON_A, Wanted(B, seen=ON_A), Advance(B, trail("0a0", "b")), id="seen as it is -> what GitLab says"),
+        pytest.param(ON_A, Wanted(B, seen=Absent()), LATE, id="made since it was seen -> nothing"),
+        pytest.param(Present(B, trail("0ab")), Wanted(A, seen=ON_A), LATE, id="pushed to since it was seen -> nothing"),
+        pytest.param(ON_A, Unwanted(seen=ON_A), Delete(trail("0a0")), id="gone, and seen as it is -> delete"),
+        pytest.param(Present(B, trail("0ab")), Unwanted(seen=ON_A), LATE, id="gone, but pushed to since -> nothing"),
+        pytest.param(Terminating(A, trail("0a0")), Unwanted(seen=ON_A), LATE, id="gone already -> nothing"),
+        pytest.param(
+            Absent(), Wanted(A, only_missing=True), Create(A, trail("a")), id="merge request, none -> created"
+        ),
+        pytest.param(ON_A, Wanted(B, only_missing=True), DUPLICATE, id="merge request, one is there -> nothing"),
+        pytest.param(ON_A, Questioned("!1 is closed"), Doubt("!1 is closed", trail("0a")), id="questioned -> noted"),
+        pytest.param(Absent(), Questioned("!1 is closed"), NOT_THERE, id="questioned, none there -> nothing"),
+        pytest.param(Terminating(A), Questioned("!1 is closed"), NOT_THERE, id="questioned, on its way -> nothing"),
+    ],
+)
+def test_rule_for_those_who_have_looked(known: Known, news: News, expected: Decision) -> None:
+    assert decide(known, news) == expected
+
+
+@pytest.mark.parametrize(
+    ("decision", "news", "expected"),
+    [
+        pytest.param(Delete(trail("0a0")), Unwanted(Dismissal.DOWN), "down", id="a person ends it -> noted"),
+        pytest.param(Delete(trail("0a0")), Unwanted(Dismissal.UNWANTED), "", id="the branch is gone -> not noted"),
+        pytest.param(Delete(trail("0a0")), deleted(A), "", id="a delivery of that -> not noted"),
+        pytest.param(Succeed(B, trail("b")), Wanted(B), "", id="wanted back -> no longer noted"),
+        pytest.param(Advance(B, trail("0ab")), link(A, B), "", id="pushed to -> no longer noted"),
+        pytest.param(LATE, link(A, B), "expired", id="nothing changes -> stays"),
+        pytest.param(Remember(trail("0a")), link(A, B), "expired", id="only remembered -> stays"),
+    ],
+)
+def test_why_an_environment_goes_although_its_branch_stays(decision: Decision, news: News, expected: str) -> None:
+    assert dismissed_after("expired", decision, news) == expected
+
+
+@pytest.mark.parametrize(
+    ("decision", "news", "expected"),
+    [
+        pytest.param(Doubt("!1 is closed", trail("0a")), Questioned("!1 is closed"), "!1 is closed", id="new one"),
+        pytest.param(DUPLICATE, Wanted(A, seen=ON_A), "", id="somebody looked and all is well -> none"),
+        pytest.param(LATE, Wanted(A, seen=ON_A), C, id="somebody looked at something older -> stays"),
+        pytest.param(NOT_THERE, Questioned("!1 is closed"), C, id="questioned in vain -> stays"),
+    ],
+)
+def test_what_is_left_to_look_into(decision: Decision, news: News, expected: str) -> None:
+    assert doubt_after(C, decision, news) == expected
+
+
 @pytest.mark.parametrize(("event", "kind"), [(created(A), "created"), (link(A, B), "updated"), (deleted(A), "deleted")])
 def test_kind_follows_from_the_commits(event: BranchEvent, kind: str) -> None:
     assert event.kind == Kind(kind)
-
-
-@dataclass
-class World:
-    """The record as the API server would keep it, and a controller that finishes teardowns."""
-
-    known: Known = field(default_factory=Absent)
-
-    def deliver(self, news: News) -> Decision:
-        decision = decide(self.known, news)
-        self.known = self._after(decision)
-        return decision
-
-    def finish_teardown(self) -> None:
-        """Retire what is terminating, and revive its successor."""
-        if isinstance(self.known, Terminating):
-            path, successor = known_trail(self.known), self.known.successor
-            self.known = Absent(path) if successor is None else Present(successor, path)
-
-    @property
-    def revision(self) -> str | None:
-        """What is there, or will be when the teardown is over; None for nothing."""
-        match self.known:
-            case Present(revision):
-                return revision
-            case Terminating(successor=successor):
-                return successor
-            case Absent():
-                return None
-
-    def _after(self, decision: Decision) -> Known:
-        match decision, self.known:
-            case (Create(revision, path), Absent()) | (Advance(revision, path), Present()):
-                after: Known = Present(revision, path)
-            case Delete(path), Present(revision):
-                after = Terminating(revision, path)
-            case Succeed(successor, path), Terminating(revision):
-                after = Terminating(revision, path, successor)
-            case ((Remember(path) | Doubt(trail=path)), Present() | Terminating() as known):
-                after = replace(known, trail=path)
-            case ((Remember(path) | Succeed(None, path)), Absent()):
-                after = Absent(path)
-            case Ignore(), known:
-                after = known
-            case impossible:
-                raise AssertionError(impossible)
-        return after
 
 
 @st.composite
@@ -257,7 +269,7 @@ def truth(history: list[BranchEvent]) -> str | None:
 
 @given(histories(), st.data())
 def test_in_order_is_exact_at_every_step(history: list[BranchEvent], data: st.DataObject) -> None:
-    world = World()
+    world = BranchWorld()
     for seen, event in enumerate(history, start=1):
         for _ in range(data.draw(st.integers(1, 2))):
             world.deliver(event)
@@ -272,7 +284,7 @@ def test_once_all_has_arrived_in_whatever_order_the_record_is_exact(
     given_: tuple[list[BranchEvent], list[BranchEvent]], data: st.DataObject | None
 ) -> None:
     history, deliveries = given_
-    world = World()
+    world = BranchWorld()
     for event in deliveries:
         world.deliver(event)
         if data is not None and data.draw(st.booleans()):
@@ -285,7 +297,7 @@ def test_nothing_that_comes_again_changes_anything(
     given_: tuple[list[BranchEvent], list[BranchEvent]], data: st.DataObject
 ) -> None:
     history, deliveries = given_
-    world = World()
+    world = BranchWorld()
     for event in deliveries:
         world.deliver(event)
     before = world.known
@@ -305,7 +317,7 @@ def test_swaps_of_neighbours_never_leave_an_older_revision_than_was_on_record(da
             deliveries[at], deliveries[at + 1] = deliveries[at + 1], deliveries[at]
             at += 1
         at += 1
-    world, newest = World(), 0
+    world, newest = BranchWorld(), 0
     for event in deliveries:
         world.deliver(event)
         position = commits.index(world.revision or GONE)
@@ -316,7 +328,7 @@ def test_swaps_of_neighbours_never_leave_an_older_revision_than_was_on_record(da
 @given(histories(), st.data())
 def test_losses_never_delete_by_a_guess(history: list[BranchEvent], data: st.DataObject) -> None:
     """A record is deleted only on word that the branch ended at the commit on record, or at one that led from it."""
-    world = World()
+    world = BranchWorld()
     heard: set[tuple[str, str]] = set()
     for event in data.draw(st.lists(st.sampled_from(history))):
         before = world.known
@@ -340,7 +352,7 @@ def _leads_to_its_end(commit: str, heard: set[tuple[str, str]]) -> bool:
 @given(histories(), st.data())
 def test_after_losses_the_next_push_in_order_is_followed(history: list[BranchEvent], data: st.DataObject) -> None:
     """Whatever was lost, the newest push that did arrive is on record as long as nothing newer has."""
-    world = World()
+    world = BranchWorld()
     for event in history:
         if data.draw(st.booleans()) and event.kind is not Kind.DELETED:
             world.deliver(event)
@@ -357,7 +369,7 @@ anything = st.one_of(
 
 @given(st.lists(anything, max_size=60), st.data())
 def test_any_chain_of_news_keeps_the_record_consistent(chain: list[News], data: st.DataObject) -> None:
-    world = World()
+    world = BranchWorld()
     for news in chain:
         world.deliver(news)
         path = known_trail(world.known)
@@ -376,7 +388,7 @@ def test_any_chain_of_news_keeps_the_record_consistent(chain: list[News], data: 
 
 @given(st.lists(anything, max_size=20), st.sampled_from([A, B, C]))
 def test_who_has_looked_is_always_right(chain: list[News], seen: str) -> None:
-    world = World()
+    world = BranchWorld()
     for news in chain:
         world.deliver(news)
     world.deliver(Wanted(seen))
@@ -391,7 +403,7 @@ def test_an_annotation_that_was_edited_by_hand_is_forgotten(text: str) -> None:
 
 
 def test_so_many_commits_are_remembered_and_the_oldest_are_forgotten_first() -> None:
-    world = World()
+    world = BranchWorld()
     shas = [GONE, *(f"{number:040x}" for number in range(1, 61))]
     for before, after in pairwise(shas):
         world.deliver(link(before, after))
@@ -425,7 +437,7 @@ def test_what_has_not_been_tied_yet_is_kept_longer_than_the_distant_past() -> No
 def test_what_a_list_of_older_heads_gets_wrong(
     deliveries: list[BranchEvent], expected: str | None, *, is_finished: bool
 ) -> None:
-    world = World()
+    world = BranchWorld()
     for event in deliveries:
         world.deliver(event)
         if is_finished:
