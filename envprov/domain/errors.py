@@ -16,6 +16,7 @@ The error tree. A class is named by its cause, so that a caller can branch on it
     | + HoldLost             a ServiceAccount went while a hold was put on it
     | + Disarmed             the guard's policies are not in force; nothing is torn down
     | + LeadershipLost       the lease could not be renewed in time; another process may lead
+    | + ForgeUnreliable      an answer that cannot be GitLab's own, or is not complete
     + TerminalError          Stalled: waits until spec, project, settings or cluster change
       + Forbidden            RBAC or an admission policy said no
       + Invalid              the API server refused the object as it is
@@ -23,9 +24,12 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + NameTaken            the record of that name names another branch
       + GhostObjects         a force-finalised namespace left objects behind
       + ChartNotFound        no chart where the Project says
+      + ChartRefused         the chart is there, and is not taken: too large, unsafe, or without its dependencies
+      + InvalidBranchFile    .envprov.yaml of the branch is wrong or asks for more than its Project allows
       + AccountTaken         the chart would own a ServiceAccount that is shared or somebody else's
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
+      + ForgeForbidden       GitLab does not let our token do it; says which right or scope is missing
 
 ``NotFound`` is deliberately no member: on reading it is ``None``, on deleting it is success.
 Any other exception is a bug: the worker logs it with its traceback, backs off and counts it.
@@ -119,6 +123,14 @@ class LeadershipLost(RetryableError):
     """The lease could not be renewed within its deadline: the led work was cancelled, and another process may lead."""
 
 
+class ForgeUnreliable(RetryableError):
+    """
+    Something other than GitLab answered, or half of GitLab: nothing may be concluded from it.
+
+    A page for people, a redirect, a 404 that is not GitLab's own, JSON that breaks off, a list whose totals disagree.
+    """
+
+
 class TerminalError(EnvprovError):
     """No further try until something changes: shown as Stalled, not backed off."""
 
@@ -147,6 +159,14 @@ class ChartNotFound(TerminalError):
     """There is no chart where the Project says."""
 
 
+class ChartRefused(TerminalError):
+    """The chart is there and is not taken: too large, unsafe to unpack or to fetch, or without its dependencies."""
+
+
+class InvalidBranchFile(TerminalError):
+    """The file .envprov.yaml of a branch is wrong, or asks for more than its Project allows; names all faults."""
+
+
 class AccountTaken(TerminalError):
     """The chart would own a ServiceAccount that others share or that belongs to somebody else; names the value."""
 
@@ -157,3 +177,7 @@ class RenderFailed(TerminalError):
 
 class InvalidRecord(TerminalError):
     """An Environment or Project that cannot be understood; says which field."""
+
+
+class ForgeForbidden(TerminalError):
+    """HTTP 401 or 403 from GitLab, or a project that it hides from our token; says what is missing and what to do."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
-from envprov.domain.lifetime import Lifetime
+from envprov.domain.lifetime import Duration, Lifetime
 from envprov.domain.model import Model
 from envprov.domain.quantity import Quantity
 from envprov.domain.sizes import Size, SizeName
@@ -22,11 +22,30 @@ Values = Annotated[
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+ValuePath = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+|\*)$", max_length=253)]
 
 _ONE_CHART_SOURCE: JsonDict = {
     "rule": "[has(self.git), has(self.oci), has(self.repository), has(self.local)].filter(x, x).size() == 1",
     "message": "give exactly one of git, oci, repository and local",
 }
+
+
+class Report(Model):
+    """What is written back into GitLab; each part can be switched off by itself."""
+
+    environment: bool = True
+    """A GitLab environment for each branch, with a deployment for each revision."""
+    note: bool = True
+    """One note in the merge request, edited in place."""
+    status: bool = False
+    """A status of the commit. GitLab makes a pipeline for a commit that has none."""
+
+
+class Commands(Model):
+    """Commands in notes of merge requests, such as /envprov extend 3d."""
+
+    role: Literal["reporter", "developer", "maintainer", "owner"] = "developer"
+    """Least role in the project of who may give them."""
 
 
 class GitLabProject(Model):
@@ -37,6 +56,17 @@ class GitLabProject(Model):
         WithJsonSchema({"x-kubernetes-int-or-string": True}),
         Field(description="Path with namespace (group/shop) or numeric id."),
     ]
+    report: Report = Report()
+    """What GitLab's own pages show of the environments."""
+    commands: Commands | None = None
+    """Who may give commands in the notes of merge requests; by default nobody."""
+
+
+class Credentials(Model):
+    """A Secret in the control namespace with the keys username and password."""
+
+    secret: DnsName
+    """Name of the Secret."""
 
 
 class GitChart(Model):
@@ -53,6 +83,8 @@ class OciChart(Model):
     """Reference without version: oci://registry.example.com/charts/shop."""
     version: Text
     """Exact version or range, as Helm reads it."""
+    credentials: Credentials | None = None
+    """Who may read it, if not everybody."""
 
 
 class RepositoryChart(Model):
@@ -64,6 +96,8 @@ class RepositoryChart(Model):
     """Name of the chart."""
     version: Text
     """Exact version or range, as Helm reads it."""
+    credentials: Credentials | None = None
+    """Who may read it, if not everybody."""
 
 
 class LocalChart(Model):
@@ -178,6 +212,37 @@ class Limits(Model):
     """Number of environments."""
     requests: dict[str, Quantity] = Field(default={}, max_length=10)
     """Sum of requests, such as cpu and memory."""
+    lifetime: Duration | None = None
+    """Longest lifetime that a branch or a person may choose, counted from now; what a rule says may be longer."""
+
+
+class BranchFileRules(Model):
+    """What the file .envprov.yaml of a branch may decide. Sizes are bounded by sizes.allowed, lifetimes by limits."""
+
+    read: bool = True
+    """Whether it is read at all."""
+    values: tuple[ValuePath, ...] = Field(default=(), max_length=100)
+    """Chart values that it may set: image.tag one of them, web.* all below web, * all."""
+    chart: bool = False
+    """Whether it may name another folder of the repository as the chart."""
+
+
+class MergeRequestFilter(Model):
+    """Which merge requests count."""
+
+    labels: tuple[Text, ...] = Field(default=(), max_length=50)
+    """It must bear one of these labels; none given: any merge request counts."""
+    drafts: bool = True
+    """Whether drafts count."""
+    forks: bool = False
+    """Whether merge requests from forks count: their branch is called merge-requests/NUMBER/head, and whoever may \
+fork the project can then run code in the cluster."""
+
+    def fits(self, labels: Collection[str], *, draft: bool, fork: bool) -> bool:
+        """Whether a merge request counts."""
+        if (draft and not self.drafts) or (fork and not self.forks):
+            return False
+        return not self.labels or bool(set(labels) & set(self.labels))
 
 
 class Rule(Model):
@@ -187,6 +252,8 @@ class Rule(Model):
     """Globs: * matches any run of characters, slashes too; ? one; [ab] a set. Case matters."""
     action: Literal["create", "ignore"] = "create"
     """Whether such a branch gets an environment."""
+    merge_request: MergeRequestFilter | None = None
+    """If given, such a branch gets an environment only while it has an open merge request that counts."""
     size: SizeName | None = None
     """Size of such environments, whether or not a branch could choose it for itself."""
     lifetime: Lifetime | None = None
@@ -219,6 +286,8 @@ off for a chart whose schema refuses unknown values."""
     """Who may work in every environment."""
     limits: Limits = Limits()
     """How much all environments may have together."""
+    branch_file: BranchFileRules = BranchFileRules()
+    """What the file .envprov.yaml of a branch may decide."""
     rules: tuple[Rule, ...] = Field(default=(Rule(branches=("*",)),), max_length=200)
     """Which branches get an environment, and what kind; the first rule that matches decides."""
 
@@ -247,9 +316,27 @@ class Project(Model):
         )
 
     def wants(self, branch: str) -> bool:
-        """Whether a branch gets an environment."""
+        """Whether a branch gets an environment of itself, without a merge request."""
         rule = self.rule_for(branch)
-        return rule is not None and rule.action == "create"
+        return rule is not None and rule.action == "create" and rule.merge_request is None
+
+    def wants_merge_request(self, branch: str, labels: Collection[str], *, draft: bool, fork: bool) -> bool:
+        """
+        Whether a branch gets an environment because of an open merge request.
+
+        Args:
+            branch: The source branch, or ``merge-requests/NUMBER/head`` of one that comes from a fork.
+            labels: Of the merge request.
+            draft: Whether it is one.
+            fork: Whether it comes from a fork.
+
+        """
+        rule = self.rule_for(branch)
+        if rule is None or rule.action != "create":
+            return False
+        if rule.merge_request is None:
+            return not fork
+        return rule.merge_request.fits(labels, draft=draft, fork=fork)
 
     def serves(self, project_id: int, path: str) -> bool:
         """

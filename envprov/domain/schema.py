@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from envprov.domain.environment import GROUP, VERSION, EnvironmentSpec, EnvironmentStatus
 from envprov.domain.project import ProjectSpec
+from envprov.domain.project_status import ProjectStatus
 
 Schema = dict[str, Any]
 
@@ -57,14 +58,17 @@ def project_definition() -> Schema:
         ("GitLab", "string", ".spec.gitlab.project", 0, "Path or id in GitLab"),
         ("Host", "string", ".spec.host", 0, "Host name of an environment"),
         ("Size", "string", ".spec.sizes.default", 0, "Size by default"),
+        ("Synced", "string", '.status.conditions[?(@.type=="Synced")].reason', 0, "Whether its branches are in step"),
+        ("Hook", "string", '.status.conditions[?(@.type=="HookHealthy")].reason', 0, "Whether GitLab delivers"),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was made"),
+        ("Message", "string", '.status.conditions[?(@.type=="Synced")].message', 1, "The cause in words"),
     ]
     return _definition(
         kind="Project",
         short_name="eproj",
         description="One GitLab project, and the rules by which its branches get environments.",
         spec=_structural(ProjectSpec),
-        status=None,
+        status=_structural(ProjectStatus),
         columns=columns,
     )
 
@@ -75,7 +79,7 @@ def _definition(  # noqa: PLR0913 - the six parts in which the two definitions d
     short_name: str,
     description: str,
     spec: Schema,
-    status: Schema | None,
+    status: Schema,
     columns: list[tuple[str, str, str, int, str]],
 ) -> Schema:
     plural = f"{kind.lower()}s"
@@ -88,6 +92,7 @@ def _definition(  # noqa: PLR0913 - the six parts in which the two definitions d
         "name": VERSION,
         "served": True,
         "storage": True,
+        "subresources": {"status": {}},
         "additionalPrinterColumns": [
             {"name": name, "type": of, "jsonPath": path, "priority": priority, "description": text}
             for name, of, path, priority, text in columns
@@ -97,12 +102,10 @@ def _definition(  # noqa: PLR0913 - the six parts in which the two definitions d
                 "type": "object",
                 "description": description,
                 "required": ["spec"],
-                "properties": {**properties, "spec": spec} | ({"status": status} if status else {}),
+                "properties": {**properties, "spec": spec, "status": status},
             }
         },
     }
-    if status:
-        version["subresources"] = {"status": {}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -83,9 +83,8 @@ def test_a_union_is_one_object_with_a_rule_for_each_kind() -> None:
     ]
 
 
-def test_only_environments_have_a_status_of_their_own() -> None:
-    (environment,) = DEFINITIONS["environments"]["spec"]["versions"]
-    (project,) = DEFINITIONS["projects"]["spec"]["versions"]
-    assert environment["subresources"] == {"status": {}}
-    assert "subresources" not in project
-    assert "status" not in schema_of(DEFINITIONS["projects"])["properties"]
+@pytest.mark.parametrize("plural", ["environments", "projects"])
+def test_the_status_is_a_subresource_which_authors_cannot_write(plural: str) -> None:
+    (version,) = DEFINITIONS[plural]["spec"]["versions"]
+    assert version["subresources"] == {"status": {}}
+    assert "conditions" in schema_of(DEFINITIONS[plural])["properties"]["status"]["properties"]
