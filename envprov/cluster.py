@@ -29,13 +29,14 @@ from envprov.domain.actions import (
     ReleaseAccount,
     RollBackRelease,
     UninstallRelease,
+    WithholdNamespace,
 )
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
 from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, TerminalError
 from envprov.domain.health import Condition, Health, Workloads, health
-from envprov.domain.holds import HUSK, RELEASED, STATE
+from envprov.domain.holds import HUSK, STATE
 from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
 from envprov.domain.plan import is_taken, owner_of
 from envprov.domain.project import GitChart, LocalChart, OciChart, RepositoryChart
@@ -157,6 +158,10 @@ class LiveCluster:
         """See ``envprov.controller.ports.Cluster.ask_guard``."""
         return await self.guard.ask(identity)
 
+    async def look_back(self, identity: Identity) -> tuple[str, ...]:
+        """See ``envprov.controller.ports.Cluster.look_back``."""
+        return await self.guard.look_back(identity)
+
     def alarm(self) -> GuardSeen | None:
         """See ``envprov.controller.ports.Cluster.alarm``."""
         return self.guard.alarm()
@@ -202,10 +207,12 @@ class LiveCluster:
             case FenceAccounts(namespace=namespace, uid=uid, names=names):
                 await self.guard.holds.fence(namespace, uid, names)
             case MarkHusk(namespace=namespace, uid=uid):
-                body = {"metadata": {"uid": uid, "labels": {STATE: HUSK}, "annotations": {RELEASED: None}}}
+                body = {"metadata": {"uid": uid, "labels": {STATE: HUSK}}}
                 await self.client.merge_patch(resources.NAMESPACES, namespace, None, body, manager=MANAGER)
             case ClearNamespace(namespace=namespace, uid=uid, accounts=accounts):
                 await self.guard.clear(namespace, uid, accounts)
+            case WithholdNamespace(namespace=namespace, uid=uid):
+                await self.guard.holds.withhold(namespace, uid)
 
     async def _deploy(self, desired: Desired, digest: str) -> None:
         identity = desired.identity
@@ -429,6 +436,7 @@ def _namespace_of(action: Action) -> str:
             | FenceAccounts(namespace=namespace)
             | MarkHusk(namespace=namespace)
             | ClearNamespace(namespace=namespace)
+            | WithholdNamespace(namespace=namespace)
         ):
             return namespace
         case HoldAccount(account=account) | ReleaseAccount(account=account):

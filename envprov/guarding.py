@@ -11,7 +11,7 @@ from typing import Any
 from envprov.controller.guardian import Environs
 from envprov.domain.desired import Identity
 from envprov.domain.errors import Conflict, Disarmed, Unavailable
-from envprov.domain.guard import ENVIRONMENT, Acquire, Guarded, Policy, Release, Verdict, classify, read_guarded
+from envprov.domain.guard import ENVIRONMENT, Acquire, Guarded, Policy, Release, Verdict, bereft, classify, read_guarded
 from envprov.domain.holds import Account, Hold, Holder
 from envprov.domain.names import namespace_of
 from envprov.domain.observed import AccountSeen, GuardSeen
@@ -55,8 +55,12 @@ class LiveGuard:
         usage = await self.reader.read(frozenset({name}))
         accounts = await self.client.list(resources.SERVICE_ACCOUNTS, name, metadata_only=True)
         namespace = await self.client.get(resources.NAMESPACES, name, metadata_only=True)
-        found = [read_guarded(item, namespace) for item in accounts.items]
+        found = [read_guarded(item, namespace) for item in accounts.items] or [read_guarded(None, namespace)]
         return GuardSeen("", classify(found, usage, identity.holder))
+
+    async def look_back(self, identity: Identity) -> tuple[str, ...]:
+        """See ``envprov.controller.ports.Cluster.look_back``."""
+        return bereft(await self.reader.read(), identity.namespace)
 
     def alarm(self) -> GuardSeen | None:
         """See ``envprov.controller.ports.Cluster.alarm``."""
@@ -124,7 +128,8 @@ class LiveGuard:
             return AccountSeen()
         guarded = read_guarded(live, namespace)
         on_both = all(any(hold.key == key for hold in holds) for holds in (guarded.holds, guarded.namespace_holds))
-        return AccountSeen(guarded.uid, on_both and not guarded.terminating, guarded.shared)
+        policy = guarded.policy if guarded.shared else None
+        return AccountSeen(guarded.uid, on_both and not guarded.terminating, policy)
 
     async def guarded(self) -> Sequence[Guarded]:
         """See ``envprov.controller.guardian.GuardEdge``."""

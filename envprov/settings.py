@@ -6,12 +6,14 @@ A variable beats the file: ``ENVPROV_WEBHOOK__PORT=9000`` is ``webhook: {port: 9
 
 from __future__ import annotations
 
+from base64 import b64decode
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from envprov.domain.errors import ConfigError
@@ -19,6 +21,8 @@ from envprov.domain.platform import Platform
 
 SIZE_LIMIT_BYTES = 1 << 20
 TOKEN_LIMIT_BYTES = 4096
+SIGNING_MARK = "whsec_"
+SIGNING_KEY_BYTES = range(24, 65)
 
 Seconds = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(hours=1))]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -37,6 +41,10 @@ class WebhookSettings(_Frozen):
     """Port to listen on; 0 takes a free one."""
     token_files: tuple[Path, ...] = ()
     """Files with one secret token each, or folders of such files. Several are valid at once, for rotation."""
+    signing_token_files: tuple[Path, ...] = ()
+    """Files with one signing token each (whsec_…, GitLab 19), or folders of such files. Several are valid at once."""
+    require_signature: bool = False
+    """Whether a delivery must be signed: a secret token alone is not enough then."""
     tls_certificate: Path | None = None
     """PEM file, when the receiver itself speaks TLS."""
     tls_key: Path | None = None
@@ -99,6 +107,47 @@ class GuardSettings(_Frozen):
     """Declared holders, by name, whose holds go by themselves when they have run out; all others stay."""
 
 
+class GitLabSettings(_Frozen):
+    """GitLab. Without ``url`` nothing is asked of it: branches come from deliveries alone."""
+
+    url: str | None = None
+    """Where people open it, such as https://gitlab.example.com."""
+    token_file: Path | None = None
+    """File with an access token of scope api; read again when it changes."""
+    ca_file: Path | None = None
+    """PEM file with the certificate authorities to trust instead of the usual ones."""
+    timeout: Seconds = timedelta(seconds=10)
+    """For one request, from the wait for a connection to the last byte."""
+    listing_timeout: Seconds = timedelta(minutes=2)
+    """For a whole listing in all its pages, and for an archive."""
+    allow_http: bool = False
+    """Whether the token may travel in the clear to a host that is not this one."""
+    connections: int = Field(default=8, ge=1, le=64)
+    """Requests at once."""
+    folder: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "envprov"
+    """Folder of the environments that are made in GitLab; another one for each installation that serves the same
+    projects."""
+    hook_url: str | None = None
+    """Where GitLab reaches the receiver, for `envprov project add`: https://envprov.example.com/webhooks/gitlab."""
+
+
+class SweepSettings(_Frozen):
+    """The branch sweep."""
+
+    interval: Seconds = timedelta(minutes=5)
+    """Time between two looks at all branches of a project."""
+    grace: Seconds = timedelta(minutes=10)
+    """Least time between the two listings without a branch after which its environment goes; also how long a Project or
+    the record of a namespace must be away before a cleanup acts on it."""
+    brake: float = Field(default=0.2, gt=0, le=1)
+    """Share of a project's environments above which a sweep stops and asks; three may always go."""
+
+    @property
+    def brake_share(self) -> Fraction:
+        """The brake without the noise of binary fractions."""
+        return Fraction(self.brake).limit_denominator(1000)
+
+
 class LogSettings(_Frozen):
     """Logs, on standard error."""
 
@@ -133,6 +182,10 @@ class Settings(BaseSettings):
     """The guard of shared ServiceAccounts."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     """The API server."""
+    gitlab: GitLabSettings = GitLabSettings()
+    """GitLab."""
+    sweep: SweepSettings = SweepSettings()
+    """The branch sweep."""
     log: LogSettings = LogSettings()
     """Logs."""
 
@@ -178,7 +231,7 @@ def read_tokens(settings: WebhookSettings) -> tuple[SecretStr, ...]:
         settings: Names the files.
 
     Returns:
-        At least one token; surrounding white space is not part of it.
+        At least one token, unless there is a signing token; surrounding white space is not part of it.
 
     Raises:
         ConfigError: A file cannot be read, is empty or too large, or no file is named.
@@ -186,12 +239,35 @@ def read_tokens(settings: WebhookSettings) -> tuple[SecretStr, ...]:
     """
     files = [entry for path in settings.token_files for entry in _token_entries(path)]
     tokens = tuple(SecretStr(_read_token(path)) for path in files)
-    if not tokens:
+    if not tokens and not read_signing_keys(settings):
         raise ConfigError(
             "no webhook token: set webhook.token_files (or ENVPROV_WEBHOOK__TOKEN_FILES='[\"/path\"]') to the file "
-            "that holds the secret token of GitLab's webhook"
+            "that holds the secret token of GitLab's webhook, or webhook.signing_token_files to its signing token's"
         )
     return tokens
+
+
+def read_signing_keys(settings: WebhookSettings) -> tuple[SecretBytes, ...]:
+    """
+    The keys of the webhook's signing tokens.
+
+    Args:
+        settings: Names the files.
+
+    Returns:
+        What the tokens hold in base64; none if no file is named.
+
+    Raises:
+        ConfigError: A file cannot be read or holds no signing token, or signatures are required and there is no key.
+
+    Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
+
+    """
+    files = [entry for path in settings.signing_token_files for entry in _token_entries(path)]
+    keys = tuple(SecretBytes(_signing_key(path)) for path in files)
+    if settings.require_signature and not keys:
+        raise ConfigError("webhook.require_signature: no signature can be good without webhook.signing_token_files")
+    return keys
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -234,3 +310,16 @@ def _read_token(path: Path) -> str:
     if not token:
         raise ConfigError(f"webhook token file {path}: is empty")
     return token
+
+
+def _signing_key(path: Path) -> bytes:
+    prefix, mark, encoded = _read_token(path).partition(SIGNING_MARK)
+    if prefix or not mark:
+        raise ConfigError(f"webhook signing token file {path}: must begin with {SIGNING_MARK}")
+    try:
+        key = b64decode(encoded, validate=True)
+    except ValueError:
+        raise ConfigError(f"webhook signing token file {path}: what follows {SIGNING_MARK} is not base64") from None
+    if len(key) not in SIGNING_KEY_BYTES:
+        raise ConfigError(f"webhook signing token file {path}: holds a key of {len(key)} bytes; it must have 24 to 64")
+    return key

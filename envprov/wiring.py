@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,15 +20,22 @@ from prometheus_client import CollectorRegistry
 
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
-from envprov.controller.metrics import GuardMetrics, Metrics
+from envprov.controller.metrics import GuardMetrics, Metrics, SweepMetrics
 from envprov.controller.probes import create_probes
 from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
+from envprov.controller.sweep import BranchSweep
+from envprov.controller.sweeper import Sweeper
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain import objects
+from envprov.domain.environment import DOUBTED
+from envprov.domain.errors import ConfigError
 from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
-from envprov.domain.policies import REAPPLIED, policies
+from envprov.domain.policies import REAPPLIED, RECORD, policies
+from envprov.domain.sweep import Brake
+from envprov.gitlab.client import Connection as GitLabConnection
+from envprov.gitlab.client import GitLabClient
 from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
@@ -40,14 +47,14 @@ from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
-from envprov.kube.tombstones import SELECTOR
+from envprov.kube.sweeps import SweepBook
 from envprov.kube.usage import UsageReader
 from envprov.releases.charts import Charts
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
-from envprov.settings import Settings, read_tokens
+from envprov.settings import Settings, read_signing_keys, read_tokens
 from envprov.watched import (
     BASE_KINDS,
     BY_NAMESPACE,
@@ -70,24 +77,29 @@ log = structlog.get_logger("envprov")
 LEASE = "envprov-controller"
 
 
+Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Works beside the workers until the event is set."""
+
+
 @dataclass(frozen=True)
 class Controller:
     """A controller whose caches are filling: what is left is to lead and to work."""
 
     client: KubeClient
     workers: Workers
-    guardian: Guardian
+    loops: tuple[Loop, ...]
     caches: Mapping[Resource, Informer]
     registry: CollectorRegistry
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Serve environments and guard what they share, until told to stop."""
-        guarding = asyncio.create_task(self.guardian.run(stop))
+        """Serve environments, guard what they share and keep in step with GitLab, until told to stop."""
+        beside = [asyncio.create_task(loop(stop)) for loop in self.loops]
         try:
             await self.workers.run(stop)
         finally:
-            guarding.cancel()
-            await asyncio.wait({guarding})
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
     async def synced(self) -> None:
         """Return when every cache holds what there is."""
@@ -115,7 +127,10 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
     with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
         helm = Helm(_helm_settings(settings, connection, Path(folder)))
         await helm.check_version()
-        async with KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client:
+        async with (
+            forge_of(settings) as forge,
+            KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client,
+        ):
             queue = WorkQueue()
             caches = _caches(client, settings.platform.control_namespace, queue.add)
             store = Environments(client, settings.platform.control_namespace)
@@ -141,7 +156,9 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
-            reconciler = Reconciler(records, cluster, settings.platform, now=_now, settle=settings.guard.fence_settle)
+            reconciler = Reconciler(
+                records, cluster, settings.platform, now=_now, fence_settle=settings.guard.fence_settle
+            )
             guardian = Guardian(
                 guard,
                 now=_now,
@@ -151,6 +168,9 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 metrics=guarded,
             )
             triggers = _triggers(client, guardian.wake)
+            loops: list[Loop] = [guardian.run]
+            if forge is not None:
+                loops.append(_sweeper(settings, forge, client, store, caches, registry).run)
             workers = Workers(
                 queue=queue,
                 reconcile=reconciler,
@@ -161,11 +181,39 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             running = [asyncio.create_task(cache.run()) for cache in (*caches.values(), *triggers)]
             running.append(asyncio.create_task(guard.arming.run()))
             try:
-                yield Controller(client, workers, guardian, caches, registry)
+                yield Controller(client, workers, tuple(loops), caches, registry)
             finally:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
+
+
+@asynccontextmanager
+async def forge_of(settings: Settings) -> AsyncIterator[GitLabClient | None]:
+    """
+    Open a client of GitLab; None where the settings name none.
+
+    Raises:
+        ConfigError: URL, token or certificates cannot be used.
+
+    """
+    given = settings.gitlab
+    if given.url is None:
+        yield None
+        return
+    if given.token_file is None:
+        raise ConfigError("gitlab.token_file: must name the file with the access token, since gitlab.url is set")
+    where = GitLabConnection(
+        url=given.url,
+        token_file=given.token_file,
+        ca_file=given.ca_file,
+        timeout=given.timeout,
+        listing_timeout=given.listing_timeout,
+        allow_http=given.allow_http,
+        connections=given.connections,
+    )
+    async with GitLabClient.connect(where) as client:
+        yield client
 
 
 async def run_receiver(settings: Settings, connection: Connection) -> None:
@@ -181,7 +229,9 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
 
     """
     webhook = settings.webhook
-    given = ReceiverSettings(read_tokens(webhook))
+    given = ReceiverSettings(
+        read_tokens(webhook), read_signing_keys(webhook), require_signature=webhook.require_signature
+    )
     stop = _stop_on_signals()
     async with KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client:
         projects = Informer(
@@ -299,7 +349,7 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
         ),
         resources.PROJECTS: Informer(client, resources.PROJECTS, namespace=control_namespace, transform=keep_all),
         resources.CONFIG_MAPS: Informer(
-            client, resources.CONFIG_MAPS, namespace=control_namespace, label_selector=SELECTOR
+            client, resources.CONFIG_MAPS, namespace=control_namespace, label_selector=RECORD
         ),
         resources.NAMESPACES: Informer(client, resources.NAMESPACES, label_selector=ours, transform=keep_all),
     }
@@ -314,7 +364,9 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
             add(environment["metadata"]["name"])
 
     def wake_successor(manifest: Mapping[str, Any]) -> None:
-        add(manifest["metadata"]["name"].removeprefix("tombstone-"))
+        environment = manifest["metadata"].get("labels", {}).get(objects.ENVIRONMENT)
+        if environment:
+            add(environment)
 
     caches[resources.ENVIRONMENTS].on_change(wake_own(add))
     caches[resources.PROJECTS].on_change(wake_project)
@@ -322,6 +374,36 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
     for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
         caches[kind].on_change(wake_by_namespace(add))
     return caches
+
+
+def _sweeper(  # noqa: PLR0913, PLR0917 - what it is put together from
+    settings: Settings,
+    forge: GitLabClient,
+    client: KubeClient,
+    store: Environments,
+    caches: Mapping[Resource, Informer],
+    registry: CollectorRegistry,
+) -> Sweeper:
+    environments = caches[resources.ENVIRONMENTS]
+    book = SweepBook(
+        client=client,
+        store=store,
+        control_namespace=settings.platform.control_namespace,
+        projects=caches[resources.PROJECTS].items,
+        environments=lambda project: environments.by_index(BY_PROJECT, project),
+        config_maps=caches[resources.CONFIG_MAPS].items,
+    )
+    sweep = BranchSweep(forge, book, _now, Brake(settings.sweep.brake_share, settings.sweep.grace))
+    sweeper = Sweeper(sweep, book, interval=settings.sweep.interval, metrics=SweepMetrics(registry))
+
+    def wake_if_doubted(manifest: Mapping[str, Any]) -> None:
+        if DOUBTED in manifest["metadata"].get("annotations", {}):
+            sweeper.wake()
+
+    environments.on_change(wake_if_doubted)
+    for kind in (resources.PROJECTS, resources.CONFIG_MAPS):
+        caches[kind].on_change(lambda _: sweeper.wake())
+    return sweeper
 
 
 def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:

@@ -1,7 +1,8 @@
 """
 GitLab's payloads in their documented form.
 
-Source: https://docs.gitlab.com/user/project/integrations/webhook_events/#push-events
+Source: https://docs.gitlab.com/user/project/integrations/webhook_events/
+Source: https://docs.gitlab.com/administration/system_hooks/
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from typing import Any
 
 ZERO = "0" * 40
 BEFORE = "95790bf891e76fee5e1747ab589903a6a1f80f22"
+HEAD = "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
+FORK = 99
+"""Number of the project that merge requests from a fork come from."""
 
 Payload = dict[str, Any]
 
@@ -42,8 +46,9 @@ def as_system_hook(payload: Payload) -> Payload:
     return payload | {"commits": [], "total_commits_count": 0}
 
 
-def repository_updated(project_id: int = 15, path: str = "group/shop") -> Payload:
-    """Return the system hook that follows each push."""
+def repository_updated(*changes: Payload, project_id: int = 15, path: str = "group/shop") -> Payload:
+    """Return the system hook that follows each push, with all that it changed; see :func:`change`."""
+    given = changes or (change("feature/x", ZERO, HEAD),)
     return {
         "event_name": "repository_update",
         "user_id": 1,
@@ -52,22 +57,111 @@ def repository_updated(project_id: int = 15, path: str = "group/shop") -> Payloa
         "user_avatar": None,
         "project_id": project_id,
         "project": _project(project_id, path),
-        "changes": [{"before": ZERO, "after": BEFORE, "ref": "refs/heads/feature/x"}],
-        "refs": ["refs/heads/feature/x"],
+        "changes": list(given),
+        "refs": [one["ref"] for one in given],
     }
 
 
-def merge_request_opened(project_id: int = 15, path: str = "group/shop") -> Payload:
-    """Return the essentials of a merge request event."""
+def change(branch: str, before: str, after: str) -> Payload:
+    """Return one change of a push."""
+    return {"before": before, "after": after, "ref": f"refs/heads/{branch}"}
+
+
+def merge_request(
+    action: str = "open",
+    *,
+    labels: tuple[str, ...] = (),
+    source_project_id: int | None = 15,
+    project_id: int = 15,
+    path: str = "group/shop",
+    **attributes: Any,  # noqa: ANN401 - any field of object_attributes
+) -> Payload:
+    """Return what happened to merge request !12, from feature/x to main."""
+    titled = [_label(title) for title in labels]
+    states = {"close": "closed", "merge": "merged"}
+    given = _merge_request(project_id, source_project_id) | {
+        "state": states.get(action, "opened"),
+        "labels": titled,
+        "action": action,
+    }
     return {
         "object_kind": "merge_request",
         "event_type": "merge_request",
-        "user": {"id": 1, "name": "Administrator", "username": "root"},
+        "user": _user(),
         "project": _project(project_id, path),
-        "object_attributes": {"iid": 1, "source_branch": "feature/x", "target_branch": "main", "action": "open"},
-        "labels": [],
+        "repository": {"name": "shop", "url": "", "description": "", "homepage": ""},
+        "object_attributes": given | attributes,
+        "labels": titled,
         "changes": {},
     }
+
+
+def note(
+    text: str,
+    *,
+    source_project_id: int = 15,
+    project_id: int = 15,
+    path: str = "group/shop",
+    **attributes: Any,  # noqa: ANN401 - any field of object_attributes
+) -> Payload:
+    """Return a comment on merge request !12."""
+    given = {
+        "id": 1244,
+        "note": text,
+        "noteable_type": "MergeRequest",
+        "author_id": 4,
+        "created_at": "2026-05-17 18:21:36 UTC",
+        "updated_at": "2026-05-17 18:21:36 UTC",
+        "project_id": project_id,
+        "attachment": None,
+        "line_code": None,
+        "commit_id": "",
+        "discussion_id": "1f6ac7c7d5d3bd3eb8f6bdd9b3b3a1a5e1a8f3b0",
+        "noteable_id": 7,
+        "system": False,
+        "st_diff": None,
+        "action": "create",
+        "url": "https://gitlab.example.com/group/shop/-/merge_requests/12#note_1244",
+    }
+    return {
+        "object_kind": "note",
+        "event_type": "note",
+        "user": _user(),
+        "project_id": project_id,
+        "project": _project(project_id, path),
+        "repository": {"name": "shop", "url": "", "description": "", "homepage": ""},
+        "object_attributes": given | attributes,
+        "merge_request": _merge_request(project_id, source_project_id),
+    }
+
+
+def _merge_request(project_id: int, source_project_id: int | None) -> Payload:
+    return {
+        "id": 7,
+        "iid": 12,
+        "title": "Better baskets",
+        "source_branch": "feature/x",
+        "target_branch": "main",
+        "source_project_id": source_project_id,
+        "target_project_id": project_id,
+        "author_id": 4,
+        "state": "opened",
+        "work_in_progress": False,
+        "draft": False,
+        "merge_status": "unchecked",
+        "last_commit": _commit(HEAD),
+        "source": None if source_project_id is None else _project(source_project_id, "group/shop"),
+        "target": _project(project_id, "group/shop"),
+        "url": "https://gitlab.example.com/group/shop/-/merge_requests/12",
+    }
+
+
+def _user() -> Payload:
+    return {"id": 4, "name": "John Smith", "username": "jsmith", "avatar_url": None, "email": "[REDACTED]"}
+
+
+def _label(title: str) -> Payload:
+    return {"id": 206, "title": title, "color": "#ffffff", "project_id": 15, "type": "ProjectLabel", "group_id": None}
 
 
 def _push(branch: str, before: str, after: str, project_id: int, path: str) -> Payload:

@@ -1,64 +1,85 @@
 """
-The receiver: verify, parse, record, answer. One delivery is at most one write for each Project that it is for.
+The receiver: authenticate, parse, record, answer. What is slow is left to the controller.
 
 ======  ==========================================================================================
 Answer  When
 ======  ==========================================================================================
-202     recorded, with the names of the environments
+202     recorded, with the names of the environments and of requests to the controller
 204     understood, and nothing to do; GitLab would disable a hook that answers 4xx to such things
 400     malformed; says what is wrong
-401     not authentic; says nothing, and the body has not been read
+401     not authentic; says nothing, and nobody has parsed the body
 408     the body did not come in time
 413     the body is too large
-503     the record could not be written in time, or the Projects are not known yet; ``Retry-After``
+503     it could not be written in time, or the Projects are not known yet; ``Retry-After``
 ======  ==========================================================================================
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 from starlette.requests import ClientDisconnect
 
-from envprov.domain.deliveries import BranchEvent, Kind, Recorded
-from envprov.domain.errors import EnvprovError, NameTaken, RejectedDelivery, RetryableError
+from envprov.domain.deliveries import BranchEvent, Kind, Questioned, Recorded, Wanted
+from envprov.domain.errors import EnvprovError, RejectedDelivery, Unavailable
 from envprov.domain.project import Project
-from webhooks.body import read_body
-from webhooks.gitlab import Uninteresting, authenticate, parse
+from webhooks.answers import (
+    Answer,
+    Facts,
+    disconnected,
+    not_ready,
+    not_synced,
+    nothing,
+    rejected,
+    written,
+)
+from webhooks.authentic import Secrets, authenticate
+from webhooks.body import Room, read_body
+from webhooks.gitlab import Delivery, MergeRequestEvent, NoteCommand, Uninteresting, parse
+from webhooks.merge_requests import news_of
 from webhooks.metrics import Metrics
+from webhooks.protocol import KNOWN
+from webhooks.writes import Write, write_all
 
 log = structlog.get_logger("envprov.webhooks")
 
-RETRY_AFTER_SECONDS = 5
+T = TypeVar("T")
+
 PROBE_SECONDS = 1.0
 REMEMBERED = 1024
+MANY = 20
+"""Changes of branches in one push; of more than that the sweep makes sure."""
 
 Projects = Callable[[], Iterable[Project] | None]
 """The Projects as last seen, or None while they are not known yet."""
 
 
 class Recorder(Protocol):
-    """Where deliveries are recorded."""
+    """Where deliveries are recorded. What cannot be is an EnvprovError, which says why."""
 
     async def record(self, project: Project, event: BranchEvent) -> Recorded:
-        """
-        Record a delivery for one Project.
+        """Record a push, for one Project."""
 
-        Raises:
-            EnvprovError: It is not on record, and why.
+    async def record_merge_request(
+        self, project: Project, branch: str, news: BranchEvent | Wanted | Questioned
+    ) -> Recorded:
+        """Record what a merge request means for a branch, for one Project."""
 
-        """
+    async def request_command(self, project: Project, given: NoteCommand) -> str:
+        """Ask the controller to look into a command, and return the request's name."""
+
+    async def request_sweep(self, project: Project) -> str:
+        """Ask the controller to look at all branches of a Project, and return the request's name."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +88,31 @@ class ReceiverSettings:
     What the receiver is told.
 
     Attributes:
-        tokens: Secrets that GitLab may send; without any, every delivery is refused.
+        tokens: Secrets that GitLab may send; without any, and without keys, every delivery is refused.
+        signing_keys: Keys that GitLab may sign with.
+        require_signature: Whether a token alone is not enough.
         body_limit_bytes: Largest body.
         body_seconds: For a body to arrive.
+        strangers_limit_bytes: For all bodies together whose signature is not verified yet.
         record_seconds: For all records of one delivery; below the second after which GitLab's sender counts.
 
     """
 
-    tokens: tuple[SecretStr, ...]
+    tokens: tuple[SecretStr, ...] = ()
+    signing_keys: tuple[SecretBytes, ...] = ()
+    require_signature: bool = False
     body_limit_bytes: int = 1 << 20
     body_seconds: float = 5.0
+    strangers_limit_bytes: int = 32 << 20
     record_seconds: float = 0.9
 
-
-@dataclass
-class _Answer:
-    """An answer, and what is said of it in the log and the metrics."""
-
-    outcome: str
-    response: Response
-    facts: dict[str, object] = field(default_factory=dict)
-    level: str = "info"
-    records: tuple[str, ...] = ()
+    def secrets(self) -> Secrets:
+        """What a sender may know."""
+        return Secrets(
+            tokens=tuple(token.get_secret_value().encode() for token in self.tokens),
+            keys=tuple(key.get_secret_value() for key in self.signing_keys),
+            require_signature=self.require_signature,
+        )
 
 
 def create_app(
@@ -139,9 +163,7 @@ def create_app(
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        fault = await _unready(projects, probe)
-        status = HTTPStatus.SERVICE_UNAVAILABLE if fault else HTTPStatus.OK
-        return Response(f"{fault or 'ok'}\n", status_code=status, media_type="text/plain")
+        return not_ready(await _unready(projects, probe))
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
@@ -155,57 +177,94 @@ class _Receiver:
         self._recorder = recorder
         self._projects = projects
         self._settings = settings
-        self._secrets = tuple(token.get_secret_value().encode() for token in settings.tokens)
+        self._secrets = settings.secrets()
+        self._strangers = Room(settings.strangers_limit_bytes)
         self._said: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    async def receive(self, request: Request) -> _Answer:
-        headers = request.scope["headers"]
+    async def receive(self, request: Request) -> Answer:
         try:
-            authenticate(headers, self._secrets)
-            body = await read_body(
-                request,
-                limit_bytes=self._settings.body_limit_bytes,
-                limit_seconds=self._settings.body_seconds,
-            )
-            event = parse(headers, body)
+            delivery = await self._read(request)
         except RejectedDelivery as error:
-            return _rejected(error)
+            return rejected(error)
         except ClientDisconnect:
-            return _Answer("disconnected", Response(status_code=HTTPStatus.BAD_REQUEST))
-        if isinstance(event, Uninteresting):
-            return _nothing("uninteresting", {"reason": event.reason}, level="debug")
-        return await self._record(event)
+            return disconnected()
+        if isinstance(delivery, Uninteresting):
+            return nothing("uninteresting", {"reason": delivery.reason}, level="debug")
+        return await self._record(delivery)
 
-    async def _record(self, event: BranchEvent) -> _Answer:
-        facts: dict[str, object] = {
-            "project": event.project_path,
-            "branch": event.branch,
-            "kind": event.kind.value,
-            "revision": event.after or event.before,
-        }
+    async def _record(self, delivery: tuple[BranchEvent, ...] | MergeRequestEvent | NoteCommand) -> Answer:
+        facts = _facts(delivery)
         known = self._projects()
         if known is None:
-            return _unavailable("not_synced", facts | {"reason": "the Projects are not known yet"}, None)
-        serving = [project for project in known if project.serves(event.project_id, event.project_path)]
+            return not_synced(facts)
+        about = delivery[0] if isinstance(delivery, tuple) else delivery
+        serving = [project for project in known if project.serves(about.project_id, about.project_path)]
         if not serving:
-            return _nothing("unknown_project", facts, level=self._level(event.project_path, ""))
-        # A deletion is carried out even if a rule has come to ignore the branch: its environment may still be there.
-        wanting = [project for project in serving if event.kind is Kind.DELETED or project.wants(event.branch)]
-        if not wanting:
-            return _nothing("ignored_branch", facts, level=self._level(event.project_path, _rules(serving, event)))
-        return await self._write(wanting, event, facts)
+            return nothing("unknown_project", facts, level=self._level(about.project_path, ""))
+        match delivery:
+            case MergeRequestEvent():
+                return await self._record_merge_request(serving, delivery, facts)
+            case NoteCommand():
+                return await self._request_command(serving, delivery, facts)
+            case _:
+                return await self._record_pushes(serving, delivery, facts)
 
-    async def _write(self, projects: list[Project], event: BranchEvent, facts: dict[str, object]) -> _Answer:
-        try:
-            async with asyncio.timeout(self._settings.record_seconds):
-                results = await asyncio.gather(
-                    *(self._recorder.record(project, event) for project in projects), return_exceptions=True
-                )
-        except TimeoutError:
-            return _unavailable("unavailable", facts | {"reason": "the API server did not answer in time"}, None)
-        answer = _answered(results, facts)
-        answer.records = tuple(result.outcome for result in results if isinstance(result, Recorded))
-        return answer
+    async def _read(self, request: Request) -> Delivery:
+        headers = request.scope["headers"]
+        signature = authenticate(headers, self._secrets, now=time.time())
+        if signature is None:
+            request.scope.setdefault("state", {})[KNOWN] = True
+        body = await read_body(
+            request,
+            limit_bytes=self._settings.body_limit_bytes,
+            limit_seconds=self._settings.body_seconds,
+            room=self._strangers if signature else None,
+        )
+        if signature is not None:
+            signature.verify(body, self._secrets.keys)
+            request.scope.setdefault("state", {})[KNOWN] = True
+        return parse(headers, body)
+
+    async def _record_pushes(self, serving: list[Project], events: tuple[BranchEvent, ...], facts: Facts) -> Answer:
+        concerned = [(project, event) for event in events for project in serving if _concerns(project, event)]
+        if not concerned:
+            return self._ignored(serving, events[0].project_path, events[0].branch, facts)
+        ends = asyncio.get_running_loop().time() + self._settings.record_seconds
+        requests = []
+        if len(events) > MANY:
+            sweeps = {project.name: partial(self._recorder.request_sweep, project) for project, _ in concerned}
+            requests = await self._write(list(sweeps.values()), ends)
+        results = await self._write([partial(self._recorder.record, *pair) for pair in concerned], ends)
+        return written(results, facts, requests)
+
+    async def _record_merge_request(self, serving: list[Project], event: MergeRequestEvent, facts: Facts) -> Answer:
+        writes = [
+            partial(self._recorder.record_merge_request, project, event.branch, news)
+            for project in serving
+            if (news := news_of(project, event)) is not None
+        ]
+        if not writes:
+            return self._ignored(serving, event.project_path, event.branch, facts)
+        return written(await self._write(writes), facts)
+
+    async def _request_command(self, serving: list[Project], command: NoteCommand, facts: Facts) -> Answer:
+        willing = [project for project in serving if project.spec.gitlab and project.spec.gitlab.commands]
+        if not willing:
+            return nothing("ignored_command", facts, level=self._level(command.project_path, "commands"))
+        writes = [partial(self._recorder.request_command, project, command) for project in willing]
+        return written([], facts, await self._write(writes))
+
+    async def _write(self, writes: Sequence[Write[T]], ends: float | None = None) -> list[T | BaseException]:
+        now = asyncio.get_running_loop().time()
+        left = self._settings.record_seconds if ends is None else ends - now
+        results = await write_all(writes, seconds=left)
+        late = Unavailable("the API server did not answer in time")
+        return [late if isinstance(result, TimeoutError) else result for result in results]
+
+    def _ignored(self, projects: list[Project], path: str, branch: str, facts: Facts) -> Answer:
+        rules = [project.rule_for(branch) for project in projects]
+        said = "; ".join(",".join(rule.branches) if rule else "no rule" for rule in rules)
+        return nothing("ignored_branch", facts, level=self._level(path, said))
 
     def _level(self, project: str, rule: str) -> str:
         """Info the first time, debug after that; what was said longest ago may be said again."""
@@ -218,22 +277,30 @@ class _Receiver:
         return level
 
 
-def _answered(results: list[Recorded | BaseException], facts: dict[str, object]) -> _Answer:
-    errors = [result for result in results if isinstance(result, BaseException)]
-    for error in errors:
-        if not isinstance(error, EnvprovError):
-            raise error  # a bug: 500, with its traceback in the log
-    failed = [error for error in errors if not isinstance(error, NameTaken)]
-    if failed:
-        waits = [error.retry_after for error in failed if isinstance(error, RetryableError) and error.retry_after]
-        return _unavailable("unavailable", facts | {"reason": str(failed[0])}, max(waits, default=None))
-    names = [one.environment for one in results if isinstance(one, Recorded) and one.outcome != "gone"]
-    if errors:
-        facts = facts | {"reason": str(errors[0])}
-    if names:
-        response = JSONResponse({"environments": names}, HTTPStatus.ACCEPTED)
-        return _Answer("recorded", response, facts | {"environments": names})
-    return _nothing("name_taken", facts, level="error") if errors else _nothing("nothing_to_do", facts)
+def _concerns(project: Project, event: BranchEvent) -> bool:
+    """
+    Whether a push may change a record. It makes one only if the Project wants the branch without a merge request.
+
+    A deletion is carried out even if a rule has come to ignore the branch: its environment may still be there.
+    """
+    rule = project.rule_for(event.branch)
+    return event.kind is Kind.DELETED or (rule is not None and rule.action == "create")
+
+
+def _facts(delivery: tuple[BranchEvent, ...] | MergeRequestEvent | NoteCommand) -> Facts:
+    """What the log says of a delivery; of a command neither its text nor its author."""
+    match delivery:
+        case MergeRequestEvent():
+            own: Facts = {"merge_request": delivery.iid, "action": delivery.action.value, "revision": delivery.revision}
+            return {"project": delivery.project_path, "branch": delivery.branch} | own
+        case NoteCommand():
+            own = {"merge_request": delivery.iid, "note": delivery.note_id}
+            return {"project": delivery.project_path, "branch": delivery.branch} | own
+        case (event,):
+            own = {"branch": event.branch, "kind": event.kind.value, "revision": event.after or event.before}
+            return {"project": event.project_path} | own
+        case _:
+            return {"project": delivery[0].project_path, "branches": len(delivery)}
 
 
 async def _unready(projects: Projects, probe: Callable[[], Awaitable[object]]) -> str | None:
@@ -247,29 +314,3 @@ async def _unready(projects: Projects, probe: Callable[[], Awaitable[object]]) -
     except EnvprovError as error:
         return f"the API server cannot be reached ({error.reason})"
     return None
-
-
-def _rules(projects: list[Project], event: BranchEvent) -> str:
-    rules = [project.rule_for(event.branch) for project in projects]
-    return "; ".join(",".join(rule.branches) if rule else "no rule" for rule in rules)
-
-
-def _rejected(error: RejectedDelivery) -> _Answer:
-    status = HTTPStatus(error.status)
-    if status is HTTPStatus.UNAUTHORIZED:
-        return _Answer("unauthenticated", Response(status_code=status), level="warning")
-    outcomes = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large", HTTPStatus.REQUEST_TIMEOUT: "slow"}
-    response = JSONResponse({"error": str(error)}, status)
-    return _Answer(outcomes.get(status, "rejected"), response, {"reason": str(error)}, level="warning")
-
-
-def _nothing(outcome: str, facts: dict[str, object], *, level: str = "info") -> _Answer:
-    return _Answer(outcome, Response(status_code=HTTPStatus.NO_CONTENT), facts, level)
-
-
-def _unavailable(outcome: str, facts: dict[str, object], retry_after: float | None) -> _Answer:
-    seconds = math.ceil(retry_after or RETRY_AFTER_SECONDS)
-    response = JSONResponse(
-        {"error": "not recorded; try again"}, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(seconds)}
-    )
-    return _Answer(outcome, response, facts, level="error")

@@ -1,44 +1,50 @@
 """
-GitLab's deliveries, without I/O: who sent it, and what it says.
+GitLab's deliveries, without I/O: what each of them says.
 
 Source: https://docs.gitlab.com/user/project/integrations/webhook_events/
+Source: https://docs.gitlab.com/administration/system_hooks/
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
+from datetime import UTC, datetime
+from enum import StrEnum
 
 from envprov.domain.deliveries import BranchEvent
-from envprov.domain.errors import RejectedDelivery
-from envprov.domain.names import branch_fault
+from envprov.domain.sweep import fork_branch
 from envprov.domain.trail import GONE
+from webhooks.authentic import Headers
+from webhooks.payload import (
+    Payload,
+    as_branch,
+    as_commit,
+    as_flag,
+    as_id,
+    as_list,
+    as_object,
+    as_path,
+    as_text,
+    as_word,
+    malformed,
+    printable,
+    read_payload,
+)
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""As ASGI gives them: names in lower case, values raw."""
-
-DEPTH_LIMIT = 32
-PATH_LIMIT = 1024
-PROJECT_ID_LIMIT = 2**63 - 1
+COMMAND = "/envprov "
+TEXT_LIMIT = 200
+WORD_LIMIT = 255
 
 _HEADS = "refs/heads/"
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# Possessive, and matched from where the last match ended: linear in the length of whatever is sent.
-_TO_NEXT_BRACKET = re.compile(rb'[^"\[\]{}]*+(?:"(?:[^"\\]++|\\.)*+"[^"\[\]{}]*+)*+([\[\]{}])', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Uninteresting:
     """
-    A delivery that was understood and is not about a branch.
+    A delivery that was understood and is about nothing that envprov serves.
 
     Attributes:
         reason: What it is instead.
@@ -48,29 +54,87 @@ class Uninteresting:
     reason: str
 
 
-def authenticate(headers: Headers, secrets: Iterable[bytes]) -> None:
+class Action(StrEnum):
+    """What happened to a merge request."""
+
+    OPEN = "open"
+    REOPEN = "reopen"
+    UPDATE = "update"
+    CLOSE = "close"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRequestEvent:
     """
-    Refuse whoever does not know a secret. Needs no body.
+    One delivery about one merge request.
 
-    A ``webhook-signature`` is not looked at: no signing token can be configured yet.
-
-    Args:
-        headers: Of the request.
-        secrets: All that are valid now; several while they are being rotated. None refuses everybody.
-
-    Raises:
-        RejectedDelivery: 401; it never says why.
+    Attributes:
+        project_id: GitLab's numeric id of the target project.
+        project_path: Its path with namespace.
+        iid: Number of the merge request in it.
+        branch: Source branch; for a fork, which is another project, the name that the target project has for it.
+        is_fork: Whether the source branch is another project's.
+        action: What happened.
+        ended: ``closed`` or ``merged``, or "" for one that is open.
+        is_draft: Whether it is one.
+        labels: Their titles.
+        revision: Head of the source branch, or "" if GitLab does not say.
+        oldrev: Head before, if the delivery is about new commits, else "".
+        key: GitLab's Idempotency-Key.
 
     """
-    given = [value for name, value in headers if name == b"x-gitlab-token"]
-    # Digests have one length, and all of them are compared: the time tells nothing about any secret.
-    digest = hashlib.sha256(given[0] if given else b"").digest()
-    matches = [hmac.compare_digest(digest, hashlib.sha256(secret).digest()) for secret in secrets if secret]
-    if len(given) != 1 or not any(matches):
-        raise RejectedDelivery(HTTPStatus.UNAUTHORIZED, "not authentic")
+
+    project_id: int
+    project_path: str
+    iid: int
+    branch: str
+    is_fork: bool
+    action: Action
+    ended: str
+    is_draft: bool
+    labels: frozenset[str]
+    revision: str
+    oldrev: str
+    key: str | None = None
 
 
-def parse(headers: Headers, body: bytes) -> BranchEvent | Uninteresting:
+@dataclass(frozen=True, slots=True)
+class NoteCommand:
+    """
+    A command in a comment of a merge request. Whether its author may give it is for the controller to ask GitLab.
+
+    Attributes:
+        project_id: GitLab's numeric id of the target project.
+        project_path: Its path with namespace.
+        branch: See MergeRequestEvent.
+        iid: Number of the merge request.
+        note_id: Number of the comment.
+        discussion_id: Thread that it is in, or "" where GitLab is too old to say.
+        author_id: Number of whom wrote it.
+        author: Their user name.
+        text: Its first line, at most 200 characters.
+        created_at: When it was written, by GitLab's clock.
+
+    """
+
+    project_id: int
+    project_path: str
+    branch: str
+    iid: int
+    note_id: int
+    discussion_id: str
+    author_id: int
+    author: str
+    text: str
+    created_at: datetime
+
+
+Delivery = tuple[BranchEvent, ...] | MergeRequestEvent | NoteCommand | Uninteresting
+"""What a delivery says; branch events are of one project, and at least one."""
+
+
+def parse(headers: Headers, body: bytes) -> Delivery:
     """
     What a delivery says.
 
@@ -78,112 +142,151 @@ def parse(headers: Headers, body: bytes) -> BranchEvent | Uninteresting:
         headers: Of the request.
         body: Whole.
 
-    Returns:
-        The branch event of a push hook, or of a system hook's push; what else there is, is uninteresting.
-
     Raises:
         RejectedDelivery: 400, with the reason; it does not quote the body.
 
     """
     hook = _header(headers, b"x-gitlab-event")
     if hook is None:
-        raise _malformed("the header X-Gitlab-Event is missing")
-    if hook not in {"Push Hook", "System Hook"}:
-        return Uninteresting("not a push")
-    payload = _read(body)
-    if hook == "System Hook" and payload.get("event_name") != "push":
-        return Uninteresting("a system hook that is not a push")
-    if hook == "Push Hook" and payload.get("object_kind") != "push":
-        raise _malformed('object_kind must be "push"')
-    return _push(payload, _key(headers))
+        raise malformed("the header X-Gitlab-Event is missing")
+    if hook == "System Hook":
+        payload = read_payload(body)
+        read = _SYSTEM.get(_kind_of_system_hook(payload))
+        return read(payload, _key(headers)) if read else Uninteresting("a system hook of another kind")
+    if hook not in _HOOKS:
+        return Uninteresting("a hook of another kind")
+    kind, read = _HOOKS[hook]
+    payload = read_payload(body)
+    if payload.get("object_kind") != kind:
+        raise malformed(f'object_kind must be "{kind}"')
+    return read(payload, _key(headers))
 
 
-def _push(payload: dict[str, Any], key: str | None) -> BranchEvent | Uninteresting:
-    ref = payload.get("ref")
-    if not isinstance(ref, str):
-        raise _malformed("ref must be a string")
+def _push(payload: Payload, key: str | None) -> Delivery:
+    ref = as_text(payload.get("ref"), "ref")
     if not ref.startswith(_HEADS):
         return Uninteresting("not a branch")
-    branch = ref.removeprefix(_HEADS)
-    fault = branch_fault(branch)
-    if fault is not None:
-        raise _malformed(f"the branch name {fault}")
-    before, after = _commit(payload, "before"), _commit(payload, "after")
+    return (_change(payload, as_id(payload.get("project_id"), "project_id"), as_path(payload.get("project")), key),)
+
+
+def _repository_update(payload: Payload, key: str | None) -> Delivery:
+    """One push with all that it has changed, however much that is."""
+    project_id, path = as_id(payload.get("project_id"), "project_id"), as_path(payload.get("project"))
+    changes = [as_object(change, "a change") for change in as_list(payload.get("changes"), "changes")]
+    branches = [change for change in changes if as_text(change.get("ref"), "ref").startswith(_HEADS)]
+    return tuple(_change(change, project_id, path, key) for change in branches) or Uninteresting("not a branch")
+
+
+def _change(change: Payload, project_id: int, path: str, key: str | None) -> BranchEvent:
+    branch = as_branch(as_text(change.get("ref"), "ref").removeprefix(_HEADS), "ref")
+    before, after = as_commit(change.get("before"), "before"), as_commit(change.get("after"), "after")
     if before == after:
-        raise _malformed("before and after are the same commit")
-    return BranchEvent(
-        project_id=_project_id(payload),
-        project_path=_project_path(payload),
+        raise malformed("before and after are the same commit")
+    return BranchEvent(project_id, path, branch, before, after, key)
+
+
+def _merge_request(payload: Payload, key: str | None) -> Delivery:
+    given = as_object(payload.get("object_attributes"), "object_attributes")
+    action = next((action for action in Action if action == given.get("action")), None)
+    if action is None:
+        return Uninteresting("a merge request that was not opened, changed or closed")
+    project = as_object(payload.get("project"), "project")
+    iid, branch, is_fork = _source(given)
+    labels = given.get("labels") if "labels" in given else payload.get("labels", [])
+    head = _head(given.get("last_commit"))
+    before = as_commit(given["oldrev"], "oldrev") if given.get("oldrev") is not None else GONE
+    return MergeRequestEvent(
+        project_id=as_id(project.get("id"), "project.id"),
+        project_path=as_path(project),
+        iid=iid,
         branch=branch,
-        before=before,
-        after=after,
+        is_fork=is_fork,
+        action=action,
+        ended=_ended(action, as_text(given.get("state", "opened"), "state")),
+        is_draft=as_flag(given.get("draft", given.get("work_in_progress", False)), "draft"),
+        labels=frozenset(
+            as_text(as_object(label, "a label").get("title"), "a label's title") for label in as_list(labels, "labels")
+        ),
+        revision=head,
+        oldrev=before if head not in {before, GONE} else GONE,
         key=key,
     )
 
 
-def _project_id(payload: dict[str, Any]) -> int:
-    given = payload.get("project_id")
-    if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= PROJECT_ID_LIMIT:
-        raise _malformed("project_id must be a positive integer")
-    return given
+def _note(payload: Payload, key: str | None) -> Delivery:
+    del key  # the number of the note is one
+    note = as_object(payload.get("object_attributes"), "object_attributes")
+    if note.get("noteable_type") != "MergeRequest":
+        return Uninteresting("a comment that is not on a merge request")
+    # An edited comment has its number still: it would be carried out again, or not, by accident.
+    if note.get("action", "create") != "create" or note.get("system") is True:
+        return Uninteresting("a comment that nobody has just written")
+    text = as_text(note.get("note"), "note")
+    if not text.startswith(COMMAND):
+        return Uninteresting("a comment that is no command")
+    iid, branch, _ = _source(as_object(payload.get("merge_request"), "merge_request"))
+    thread = note.get("discussion_id")
+    return NoteCommand(
+        project_id=as_id(payload.get("project_id"), "project_id"),
+        project_path=as_path(payload.get("project")),
+        branch=branch,
+        iid=iid,
+        note_id=as_id(note.get("id"), "object_attributes.id"),
+        discussion_id="" if thread is None else as_word(thread, "discussion_id", WORD_LIMIT),
+        author_id=as_id(note.get("author_id"), "author_id"),
+        author=as_word(as_object(payload.get("user"), "user").get("username"), "user.username", WORD_LIMIT),
+        text=printable(text.splitlines()[0].rstrip(), TEXT_LIMIT),
+        created_at=_moment(note.get("created_at")),
+    )
 
 
-def _project_path(payload: dict[str, Any]) -> str:
-    project = payload.get("project")
-    path = project.get("path_with_namespace") if isinstance(project, dict) else None
-    if not isinstance(path, str) or not 0 < len(path) <= PATH_LIMIT or _UNPRINTABLE.search(path):
-        raise _malformed("project.path_with_namespace must be a path")
-    return path
+_HOOKS: dict[str, tuple[str, Callable[[Payload, str | None], Delivery]]] = {
+    "Push Hook": ("push", _push),
+    "Merge Request Hook": ("merge_request", _merge_request),
+    "Note Hook": ("note", _note),
+    "Confidential Note Hook": ("note", _note),
+}
+_SYSTEM: dict[str, Callable[[Payload, str | None], Delivery]] = {
+    "push": _push,
+    "repository_update": _repository_update,
+    "merge_request": _merge_request,
+    "note": _note,
+}
 
 
-def _commit(payload: dict[str, Any], field: str) -> str:
-    given = payload.get(field)
-    if not isinstance(given, str) or not _COMMIT.fullmatch(given):
-        raise _malformed(f"{field} must be a commit of 40 or 64 hexadecimal digits")
-    return given if given.strip("0") else GONE
+def _kind_of_system_hook(payload: Payload) -> str:
+    """System hooks say it in one of two fields, some in both."""
+    given = payload.get("event_name", payload.get("object_kind"))
+    return given if isinstance(given, str) else ""
 
 
-def _read(body: bytes) -> dict[str, Any]:
+def _source(merge_request: Payload) -> tuple[int, str, bool]:
+    """Number, branch and whether it is another project's; a fork that is gone has no number."""
+    iid = as_id(merge_request.get("iid"), "iid")
+    branch = as_branch(merge_request.get("source_branch"), "source_branch")
+    target = as_id(merge_request.get("target_project_id"), "target_project_id")
+    source = merge_request.get("source_project_id")
+    is_fork = source is None or as_id(source, "source_project_id") != target
+    return iid, fork_branch(iid) if is_fork else branch, is_fork
+
+
+def _ended(action: Action, state: str) -> str:
+    ends = {Action.CLOSE: "closed", Action.MERGE: "merged"}
+    return ends.get(action, state if state in ends.values() else "")
+
+
+def _head(commit: object) -> str:
+    return GONE if commit is None else as_commit(as_object(commit, "last_commit").get("id"), "last_commit.id")
+
+
+def _moment(given: object) -> datetime:
+    """A time in one of GitLab's three forms: ISO 8601, or with a space and ``UTC`` or ``+0000`` behind it."""
+    text = as_word(given, "created_at", 64).replace(" UTC", "+00:00").replace(" +", "+")
     try:
-        text = body.decode()  # strict: neither UTF-16 nor a lone surrogate passes
-    except UnicodeDecodeError:
-        raise _malformed("the body is not UTF-8") from None
-    if _depth_exceeds(body, DEPTH_LIMIT):
-        raise _malformed(f"the body is nested deeper than {DEPTH_LIMIT}")
-    try:
-        payload = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except ValueError as error:
-        reason = str(error) if isinstance(error, _RefusedJson) else "the body is not JSON"
-        raise _malformed(reason) from None
-    if not isinstance(payload, dict):
-        raise _malformed("the body must be a JSON object")
-    return payload
-
-
-class _RefusedJson(ValueError):
-    """JSON that two parsers could read differently."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _RefusedJson("an object has a key twice")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise _RefusedJson(f"{name} is not JSON")
-
-
-def _depth_exceeds(body: bytes, limit: int) -> bool:
-    """Whether brackets are nested deeper than a limit; asked before the parser, which recurses."""
-    depth = position = 0
-    while (match := _TO_NEXT_BRACKET.match(body, position)) is not None:
-        depth += 1 if match[1] in b"[{" else -1
-        if depth > limit:
-            return True
-        position = match.end()
-    return False
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise malformed("created_at must be a time") from None
 
 
 def _header(headers: Headers, wanted: bytes) -> str | None:
@@ -194,7 +297,3 @@ def _header(headers: Headers, wanted: bytes) -> str | None:
 def _key(headers: Headers) -> str | None:
     given = _header(headers, b"idempotency-key")
     return given if given is not None and _KEY.fullmatch(given) else None
-
-
-def _malformed(reason: str) -> RejectedDelivery:
-    return RejectedDelivery(HTTPStatus.BAD_REQUEST, reason)

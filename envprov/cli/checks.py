@@ -14,12 +14,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from envprov.cli.guard_status import State as Guarding
+from envprov.cli.guard_status import Status, look_at_policies
 from envprov.cli.leader import leads, read_leader
 from envprov.cli.permissions import Permission
+from envprov.cli.session import Session
 from envprov.domain.environment import faults
 from envprov.domain.errors import EnvprovError, Forbidden
 from envprov.domain.project import ProjectSpec
 from envprov.domain.schema import environment_definition, project_definition
+from envprov.kube.arming import REMEDY
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, PROJECTS
 from envprov.releases.command import HelmSettings
@@ -31,6 +35,7 @@ OLDEST = (1, 30)
 AT_ONCE = 10
 """Questions about permissions that are under way at the same time."""
 INSTALL = "apply what `envprov manifests` prints"
+GUARD_STATUS = "`envprov guard status` says more"
 
 _NUMBER = re.compile(r"\d+")
 
@@ -172,6 +177,32 @@ async def check_controller(client: KubeClient, namespace: str) -> Check:
     except EnvprovError as error:
         return Check(name, State.FAILED, str(error), "ask for the right to read the Lease")
     return Check(name, State.FAILED, f"it has fallen silent: {leader}", remedy)
+
+
+async def check_guard(session: Session) -> Check:
+    """The guard is in force."""
+    return guard_check(await look_at_policies(session), session.settings.guard.mode)
+
+
+def guard_check(status: Status, mode: str) -> Check:
+    """
+    What ``doctor`` says of the guard.
+
+    Args:
+        status: How it was found.
+        mode: ``guard.mode`` of the settings.
+
+    """
+    name = "guard"
+    if status.state is Guarding.DISARMED:
+        state = State.FAILED if mode == "enforce" else State.WARNING
+        return Check(name, state, f"disarmed: {status.why}", REMEDY)
+    if status.state is Guarding.UNKNOWN:
+        return Check(name, State.WARNING, f"whether it is armed is not known: {status.why}", GUARD_STATUS)
+    wrong = [f"{one.kind} {one.name} is {one.state}" for one in status.policies if one.state != "ok"]
+    if wrong:
+        return Check(name, State.WARNING, f"armed, but {', '.join(wrong)}", f"{INSTALL}; {GUARD_STATUS}")
+    return Check(name, State.OK, f"armed: {status.why}")
 
 
 def check_tokens(settings: Settings) -> Check:

@@ -1,54 +1,32 @@
 """
-``cleanup``: a second way to the same end, should a delivery or the controller's own timer be lost.
+``cleanup``: a second way to the same end, should a delivery, a sweep or the controller's own timer be lost.
 
-It asks for the teardown of environments whose lifetime has ended, forgets old tombstones, and reports namespaces
-whose record is gone. Those it never deletes: nobody is there any more who could say that nothing uses them.
+It makes one plan and prints it, or carries it out: the same rows, with what became of each. A teardown is only asked
+for; the controller carries it out, with its guard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 
 from envprov.cli import printing
+from envprov.cli.cleanup_forge import Branches
+from envprov.cli.cleanup_plan import Finding, gather
 from envprov.cli.exits import ExitCode
 from envprov.cli.options import Common, Output
 from envprov.cli.plain import note
-from envprov.cli.session import Session, opened
+from envprov.cli.session import opened
 from envprov.cli.times import describe
-from envprov.domain.environment import BRANCH, parse_environment
-from envprov.domain.errors import Conflict, EnvprovError, InvalidRecord
-from envprov.domain.holds import GUARD
-from envprov.domain.objects import OWNER
-from envprov.kube.client import Object
-from envprov.kube.resources import NAMESPACES
+from envprov.domain.environment import API_VERSION
+from envprov.domain.errors import ConfigError, Conflict, EnvprovError
+from envprov.domain.project_status import CONFIRMED, read_status
+from envprov.kube.resources import PROJECTS
+from envprov.wiring import forge_of
 
 HEADER = ("WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """
-    One thing to clean up.
-
-    Attributes:
-        what: Kind and name.
-        why: One word.
-        since: When it became so.
-        evidence: What shows it.
-        act: Does it; None for what is only reported.
-        verb: What is done, for the table.
-
-    """
-
-    what: str
-    why: str
-    since: datetime
-    evidence: str
-    act: Callable[[], Awaitable[None]] | None
-    verb: str
+MANAGER = "envprov-cleanup"
 
 
 async def cleanup(common: Common, *, dry_run: bool) -> ExitCode:
@@ -64,84 +42,57 @@ async def cleanup(common: Common, *, dry_run: bool) -> ExitCode:
 
     """
     now = datetime.now(UTC)
-    results: list[tuple[Finding, str]] = []
     faults: list[str] = []
-    async with opened(common) as session:
-        for gather in (_expired, _over, _orphans):
-            try:
-                findings = await gather(session, now, faults)
-            except EnvprovError as error:
-                faults.append(str(error))
-                continue
-            results += [(one, await _carry_out(one, faults, dry_run=dry_run)) for one in findings]
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(opened(common))
+        branches = None
+        try:
+            forge = await stack.enter_async_context(forge_of(session.settings))
+            branches = Branches(session, forge, dry_run=dry_run) if forge is not None else None
+        except EnvprovError as error:
+            faults.append(str(error))
+        findings = await gather(session, branches, now, faults, dry_run=dry_run)
+        results = [(one, await _carry_out(one, faults, dry_run=dry_run)) for one in findings]
     _print(common, results, now)
     for fault in faults:
         note(f"error: {fault}")
     return ExitCode.FAILED if faults else ExitCode.DONE
 
 
-async def _expired(session: Session, now: datetime, faults: list[str]) -> Sequence[Finding]:
-    """Environments whose lifetime has ended, and that nobody has pinned or ended yet."""
-    findings = []
-    for item in await session.environments.list():
-        try:
-            environment = parse_environment(item)
-        except InvalidRecord as error:
-            faults.append(str(error))
-            continue
-        ends = environment.status.expires_at
-        if ends is None or ends > now or environment.spec.pinned or environment.deleting:
-            continue
-        evidence = f"branch {environment.spec.branch}; status.expiresAt {ends:%Y-%m-%dT%H:%M:%SZ}"
-        act = partial(session.environments.expire, environment)
-        findings.append(Finding(f"Environment {environment.name}", "Expired", ends, evidence, act, "delete"))
-    return findings
+async def confirm(common: Common, project: str) -> ExitCode:
+    """
+    Agree to the mass deletion that a sweep has stopped at: to exactly the environments that it named.
 
+    Args:
+        common: The options of the call.
+        project: Name of the Project.
 
-async def _over(session: Session, now: datetime, _faults: list[str]) -> Sequence[Finding]:
-    """Tombstones that no delivery can need any more."""
-    return [
-        Finding(
-            what=f"tombstone {stone.environment}",
-            why="TooOld",
-            since=stone.deleted_at,
-            evidence=f"branch {stone.branch} of Project {stone.project} was torn down",
-            act=partial(session.environments.forget, stone),
-            verb="forget",
-        )
-        for stone in await session.environments.tombstones()
-        if stone.is_over(now)
-    ]
+    Raises:
+        ConfigError: There is no such Project, or nothing waits for an agreement.
 
-
-async def _orphans(session: Session, _now: datetime, _faults: list[str]) -> Sequence[Finding]:
-    """Namespaces of environments of ours whose record is gone."""
-    # The namespaces first: a record that is made in between has its namespace later than itself.
-    listing = await session.client.list(NAMESPACES, label_selector=f"{GUARD}=env", metadata_only=True)
-    known = {item["metadata"]["name"] for item in await session.environments.list()}
-    orphans = [item for item in listing.items if _is_orphan(item, session.namespace, known)]
-    return [
-        Finding(
-            what=f"Namespace {item['metadata']['name']}",
-            why="NoRecord",
-            since=datetime.fromisoformat(item["metadata"]["creationTimestamp"]),
-            evidence=_evidence(item),
-            act=None,
-            verb="none: look who uses it, then delete it by hand",
-        )
-        for item in orphans
-    ]
-
-
-def _is_orphan(namespace: Object, control_namespace: str, known: set[str]) -> bool:
-    owner = str(namespace["metadata"].get("annotations", {}).get(OWNER, ""))
-    where, _, name = owner.partition("/")
-    return where == control_namespace and bool(name) and name not in known
-
-
-def _evidence(namespace: Object) -> str:
-    marks = namespace["metadata"].get("annotations", {})
-    return f"branch {marks.get(BRANCH, 'unknown')}; its owner {marks[OWNER]} is not there"
+    """
+    async with opened(common) as session:
+        live = await session.client.get(PROJECTS, project, session.namespace)
+        if live is None:
+            raise ConfigError(f"there is no Project {project} in namespace {session.namespace}")
+        sweep = read_status(live).sweep
+        if sweep is None or not sweep.confirmation:
+            raise ConfigError(f"Project {project}: no mass deletion waits for anybody's agreement")
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "Project",
+            "metadata": {
+                "name": project,
+                "namespace": session.namespace,
+                "uid": live["metadata"]["uid"],
+                "annotations": {CONFIRMED: sweep.confirmation},
+            },
+        }
+        await session.client.apply(body, manager=MANAGER)
+        names = ", ".join(sweep.missing[:20])
+        more = f" and {sweep.braked - 20} more" if sweep.braked > 20 else ""  # noqa: PLR2004 - the twenty above
+        note(f"agreed: {sweep.braked} environments of Project {project} go ({names}{more})", quiet=common.quiet)
+    return ExitCode.DONE
 
 
 async def _carry_out(finding: Finding, faults: list[str], *, dry_run: bool) -> str:
@@ -152,17 +103,18 @@ async def _carry_out(finding: Finding, faults: list[str], *, dry_run: bool) -> s
     except Conflict:
         return f"{finding.verb}: not now, it has changed meanwhile"
     except EnvprovError as error:
-        faults.append(f"{finding.what}: {error}")
+        faults.append(f"{finding.found.what}: {error}")
         return f"{finding.verb}: failed"
     return f"{finding.verb}: done"
 
 
 def _print(common: Common, results: Sequence[tuple[Finding, str]], now: datetime) -> None:
-    rows = [(one.what, one.why, describe(now - one.since), one.evidence, said) for one, said in results]
+    found = [(one.found, said) for one, said in results]
+    rows = [(one.what, one.why.value, describe(now - one.since), one.evidence, said) for one, said in found]
     match common.output:
         case Output.JSON | Output.YAML:
             keys = [name.lower() for name in HEADER]
-            dated = [(one.what, one.why, one.since.isoformat(), one.evidence, said) for one, said in results]
+            dated = [(one.what, one.why.value, one.since.isoformat(), one.evidence, said) for one, said in found]
             printing.print_data([dict(zip(keys, row, strict=True)) for row in dated], common.output)
         case Output.NAME:
             for row in rows:

@@ -124,6 +124,39 @@ def status(common: Common, branch: BranchArgument, *, project: ProjectOption = N
     run(show_status(common, branch, project))
 
 
+@with_common
+def extend(
+    common: Common,
+    branch: BranchArgument,
+    time: Annotated[
+        str | None,
+        typer.Argument(metavar="[TIME]", help="By how much longer: 3d, 12h, 1w; without it, the lifetime begins anew."),
+    ] = None,
+    *,
+    project: ProjectOption = None,
+) -> None:
+    """Let the environment of a branch live longer."""
+    from envprov.cli.longer import extend
+
+    run(extend(common, branch, time, project))
+
+
+@with_common
+def pin(common: Common, branch: BranchArgument, *, project: ProjectOption = None) -> None:
+    """Keep the environment of a branch although its lifetime ends."""
+    from envprov.cli.longer import pin
+
+    run(pin(common, branch, project, pinned=True))
+
+
+@with_common
+def unpin(common: Common, branch: BranchArgument, *, project: ProjectOption = None) -> None:
+    """Let the environment of a branch end with its lifetime again."""
+    from envprov.cli.longer import pin
+
+    run(pin(common, branch, project, pinned=False))
+
+
 def _work(chart: Path | None) -> Work:
     """The work of a controller; what it needs is loaded by nobody else."""
     from envprov.cli.standalone import standalone

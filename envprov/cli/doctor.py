@@ -63,6 +63,7 @@ async def _look_at_cluster(session: Session, *, as_controller: bool) -> Sequence
         await checks.check_permissions(client, wanted, whose=whose),
         *await checks.check_projects(client, namespace),
         await checks.check_controller(client, namespace),
+        await checks.check_guard(session),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from envprov.cli.plain import clean
 from envprov.domain.errors import ConfigError
 from envprov.domain.holds import DECLARED, VALUE_LIMIT_BYTES, Account, Hold, Holder
+from envprov.domain.lifetime import parse_span
 
 WHO_LIMIT: Final = 100
 WHY_LIMIT: Final = 200
@@ -18,7 +19,6 @@ TTL_LIMIT: Final = timedelta(days=3650)
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _SUBDOMAIN_LIMIT = 253
-_TTL = re.compile(r"(?:(\d{1,4})w)?(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?", re.ASCII)
 
 
 def parse_account(text: str) -> Account:
@@ -75,19 +75,17 @@ def parse_who(text: str) -> str:
 
 def parse_ttl(text: str) -> timedelta:
     """
-    How long a declared hold lasts: ``30d``, ``12h``, ``1w3d``.
+    For how long a hold is declared: ``30d``, ``12h``, ``1w3d``.
 
     Args:
         text: As it was written.
 
     Raises:
-        ConfigError: It is none, none above zero, or more than ten years.
+        ConfigError: It is none, none above zero, or above ten years.
 
     """
-    matched = _TTL.fullmatch(text)
-    weeks, days, hours, minutes = (int(part or 0) for part in matched.groups()) if matched else (0, 0, 0, 0)
-    ttl = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes)
-    if not ttl:
+    ttl = parse_span(text)
+    if ttl is None:
         raise ConfigError(f"--ttl {_shown(text)}: must be a time above zero such as 30d, 12h or 1w3d")
     if ttl > TTL_LIMIT:
         raise ConfigError(f"--ttl {_shown(text)}: at most 10 years, which are {TTL_LIMIT.days}d; a hold can be renewed")

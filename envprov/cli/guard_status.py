@@ -123,6 +123,19 @@ async def show_status(common: Common) -> ExitCode:
 # --- Looking
 
 
+async def look_at_policies(session: Session) -> Status:
+    """
+    Whether the guard is in force, without a look at what it guards.
+
+    Args:
+        session: The call.
+
+    """
+    unread: list[str] = []
+    tried, policed = await asyncio.gather(_try_canary(session), _read_policies(session, unread))
+    return status_of(tried, policed, (), datetime.now(UTC), unread=tuple(dict.fromkeys(unread)))
+
+
 async def _look(session: Session, now: datetime) -> Status:
     unread: list[str] = []
     tried, policed, pairs, husks, sight = await asyncio.gather(

@@ -42,6 +42,9 @@ def build() -> typer.Typer:
         ("down", commands.down),
         ("list", commands.list_),
         ("status", commands.status),
+        ("extend", commands.extend),
+        ("pin", commands.pin),
+        ("unpin", commands.unpin),
     ):
         app.command(name, rich_help_panel=_PEOPLE)(command)
     for command in (

@@ -50,10 +50,20 @@ def cleanup(
     common: Common,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    confirm_mass_delete: Annotated[
+        str | None,
+        typer.Option(
+            "--confirm-mass-delete",
+            metavar="PROJECT",
+            help="Agree to the loss of exactly those environments that the sweep of this Project has stopped at.",
+        ),
+    ] = None,
 ) -> None:
-    """End environments whose lifetime is over, forget old tombstones, and report namespaces without a record."""
-    from envprov.cli.cleanup import cleanup
+    """Remove what nobody needs: expired environments, branches that are gone, and what is left of them."""
+    from envprov.cli.cleanup import cleanup, confirm
 
+    if confirm_mass_delete is not None:
+        run(confirm(common, confirm_mass_delete))
     run(cleanup(common, dry_run=dry_run))
 
 

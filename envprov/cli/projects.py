@@ -7,29 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from envprov.cli import git
 from envprov.cli.session import Session
+from envprov.domain.branch_file import FILE, parse_branch_file
+from envprov.domain.document import SIZE_LIMIT_BYTES
 from envprov.domain.environment import faults
-from envprov.domain.errors import ConfigError, Forbidden, InvalidRecord
-from envprov.domain.model import Model
-from envprov.domain.project import DnsName, Project, ProjectSpec
+from envprov.domain.errors import ConfigError, Forbidden, InvalidBranchFile, InvalidRecord
+from envprov.domain.project import Project, ProjectSpec
 from envprov.kube.client import Object
 from envprov.kube.resources import PROJECTS
 
-FILE = ".envprov.yaml"
-SIZE_LIMIT_BYTES = 4 << 10
 DEPTH_LIMIT = 40
 """Folders that are looked into, from the current one upwards."""
-
-
-class FolderSettings(Model):
-    """What ``.envprov.yaml`` says about the folder that it is in, and all below it."""
-
-    project: DnsName
-    """Name of the Project."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +29,9 @@ class Clues:
     What the folder says about its Project.
 
     Attributes:
-        file: The ``.envprov.yaml`` that was found.
+        file: The nearest ``.envprov.yaml`` that names a Project.
         named: The Project that it names.
-        remote: Path with namespace of the Git remote.
+        remote: Path with namespace of the Git remote, if no file names a Project.
 
     """
 
@@ -111,13 +102,13 @@ def read_clues(folder: Path) -> Clues:
         folder: A folder; those above it count too.
 
     Raises:
-        ConfigError: Its ``.envprov.yaml`` is wrong.
+        ConfigError: A ``.envprov.yaml`` is wrong: the first that names a Project, or one below it.
 
     """
     for place in (folder, *folder.parents)[:DEPTH_LIMIT]:
         file = place / FILE
-        if file.is_file():
-            return Clues(file=file, named=_read(file).project)
+        if file.is_file() and (named := _project_of(file)):
+            return Clues(file=file, named=named)
     return Clues(remote=git.remote_path(folder))
 
 
@@ -148,25 +139,22 @@ def choose(projects: Sequence[Object], clues: Clues, *, namespace: str) -> str:
     if len(matching) == 1:
         return matching[0]
     raise ConfigError(
-        f"no Project is given and none was found: there is no {FILE} here or above; {_about_remote(clues, matching)}; "
+        f"no Project is given and none was found: no {FILE} here or above names one; {_about_remote(clues, matching)}; "
         f"namespace {namespace} has {_listed(paths)}. Give one with --project, or put `project: NAME` into {FILE}"
     )
 
 
-def _read(file: Path) -> FolderSettings:
+def _project_of(file: Path) -> str | None:
+    """The Project that a file names. It is the file that decides about the branch too, and is checked whole."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(SIZE_LIMIT_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
-    if len(raw) > SIZE_LIMIT_BYTES:
-        raise ConfigError(f"{file}: larger than {SIZE_LIMIT_BYTES} bytes")
     try:
-        return FolderSettings.model_validate(yaml.safe_load(raw))
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {faults(error)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        raise ConfigError(f"{file}: is not YAML; it must say `project: NAME`") from None
+        return parse_branch_file(raw).project
+    except InvalidBranchFile as error:
+        raise ConfigError(f"{file}: {str(error).removeprefix(f'{FILE}: ')}") from None
 
 
 def _path_of(project: Object) -> str | None:

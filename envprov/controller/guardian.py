@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from envprov.controller.metrics import GuardMetrics
-from envprov.domain.errors import EnvprovError
+from envprov.domain.errors import EnvprovError, HoldLost
 from envprov.domain.guard import Absence, Acquire, Grace, Guarded, Release, Review, review
 from envprov.domain.holds import Account, Holder
 from envprov.domain.usage import Usage
@@ -193,7 +193,7 @@ class Guardian:
             await self._say(one, "OwnerReferencesRemoved", message)
         for lost in decided.lost:
             message = f"it is being deleted while {lost.hold.holder} uses it ({lost.hold.why}); restart that afterwards"
-            await self._say(lost.guarded, "HoldLost", message)
+            await self._say(lost.guarded, HoldLost.__name__, message)
         for account, hold in decided.expired:
             message = (
                 f"the hold of {hold.holder.name} has run out and still stands; "
@@ -211,8 +211,21 @@ class Guardian:
         for release in decided.release:
             if await self._try("release", release.guarded, self._edge.release(release)):
                 self._metrics.released.inc()
-        for one in decided.remove:
-            await self._try("remove", one, self._edge.remove(one))
+        removed = [one for one in decided.remove if await self._try("remove", one, self._edge.remove(one))]
+        if removed:
+            await self._look_back(removed)
+
+    async def _look_back(self, removed: Sequence[Guarded]) -> None:
+        """Nothing stops a user between the last look and the deletion: who was too late must hear of it."""
+        usage = await self._edge.usage()
+        for one in removed:
+            for claim in usage.of(one.account):
+                if claim.strength.keeps:
+                    message = (
+                        f"it was deleted with its last user when {claim.holder} began to use it ({claim.how}); "
+                        "make it again and restart that"
+                    )
+                    await self._say(one, HoldLost.__name__, message)
 
     async def _try(self, what: str, guarded: Guarded, attempt: Awaitable[None]) -> bool:
         """Whether it worked; one account's trouble is not another's."""

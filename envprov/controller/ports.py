@@ -58,6 +58,19 @@ class Records(Protocol):
         """Record a Kubernetes Event that a person should see."""
 
 
+class BranchFiles(Protocol):
+    """What the controller reads in the repositories."""
+
+    async def branch_file(self, ref: str | int, revision: str) -> bytes | None:
+        """
+        The file ``.envprov.yaml`` at a commit, or None if GitLab says that there is none.
+
+        Raises:
+            InvalidBranchFile: It is too large to be read.
+
+        """
+
+
 class Cluster(Protocol):
     """What is in the cluster for one environment, and the one way to change it."""
 
@@ -83,6 +96,18 @@ class Cluster(Protocol):
 
     async def ask_guard(self, identity: Identity) -> GuardSeen:
         """Whether the policies are in force right now, and what may go by a complete graph of who uses what."""
+
+    async def look_back(self, identity: Identity) -> tuple[str, ...]:
+        """
+        Who uses ServiceAccounts of the namespace, which is gone: they came between the last look and the deletion.
+
+        Args:
+            identity: The environment.
+
+        Returns:
+            A sentence for each that can be seen.
+
+        """
 
     def alarm(self) -> GuardSeen | None:
         """What the guard says if it is known to be disarmed, or None."""

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from envprov.controller.holdoff import Holdoff
-from envprov.controller.ports import Cluster, Manifest, Records
+from envprov.controller.ports import BranchFiles, Cluster, Manifest, Records
 from envprov.domain.actions import Action, DeployRelease
-from envprov.domain.desired import Desired, desire, identity_of, name_fault
-from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus, Step, Type, parse_environment
+from envprov.domain.desired import Desired, Identity, desire, identity_of, name_fault
+from envprov.domain.environment import (
+    FINALIZER,
+    BranchFileStatus,
+    Environment,
+    EnvironmentStatus,
+    Step,
+    Type,
+    parse_environment,
+)
 from envprov.domain.errors import (
     Conflict,
     EnvprovError,
     HoldLost,
+    InvalidBranchFile,
     InvalidRecord,
     NameTaken,
     RetryableError,
     TerminalError,
 )
-from envprov.domain.observed import GuardSeen, Key, Observed
+from envprov.domain.observed import GuardSeen, Key, NamespaceState, Observed
 from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
+from envprov.domain.project import Project
 from envprov.domain.report import (
     is_expired,
     next_expiry_check,
@@ -32,6 +43,7 @@ from envprov.domain.report import (
     report_progress,
     report_teardown,
 )
+from envprov.domain.settled import check_settled, is_settled, keep, reads_file, settle
 from envprov.domain.teardown import LOOK_AGAIN, Course, Descent, descend
 
 Waves = tuple[tuple[Action, ...], ...]
@@ -71,7 +83,8 @@ class Reconciler:
     cluster: Cluster
     platform: Platform
     now: Callable[[], datetime]
-    settle: timedelta = FENCE_SETTLE
+    fence_settle: timedelta = FENCE_SETTLE
+    files: BranchFiles | None = None
     holdoff: Holdoff = field(default_factory=Holdoff)
 
     async def __call__(self, key: str) -> Outcome:
@@ -126,7 +139,7 @@ class Reconciler:
 
     async def _rise(self, latest: list[Environment]) -> Outcome:
         environment = latest[-1]
-        desired = self._desired(environment)
+        desired = await self._desired(environment)
         if not environment.spec.pinned and is_expired(environment, desired, self.now()):
             await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
             await self.records.expire(environment)
@@ -173,7 +186,7 @@ class Reconciler:
             self.holdoff.forget(name)
         return environment, None
 
-    def _desired(self, environment: Environment) -> Desired:
+    async def _desired(self, environment: Environment) -> Desired:
         fault = name_fault(environment)
         if fault is not None:
             raise NameTaken(fault)
@@ -183,7 +196,22 @@ class Reconciler:
                 f"there is no Project {environment.spec.project} in namespace {environment.namespace}; "
                 "`kubectl get eproj` lists them"
             )
-        return desire(environment, project, self.platform)
+        return desire(environment, project, self.platform, await self._file(environment, project))
+
+    async def _file(self, environment: Environment, project: Project) -> BranchFileStatus | None:
+        """What the branch's own file says; GitLab is asked once for each commit."""
+        ref = project.spec.gitlab.project if project.spec.gitlab else None
+        if self.files is None or ref is None or not reads_file(environment, project):
+            return None
+        known, sizes, now = environment.status.branch_file, self.platform.sizes, self.now()
+        if known is not None and is_settled(environment):
+            check_settled(known, environment, project, sizes, now=now)
+            return known
+        try:
+            raw = await self.files.branch_file(ref, environment.spec.revision)
+        except InvalidBranchFile as error:
+            return keep(environment, error)
+        return settle(environment, project, sizes, raw, now=now)
 
     async def _settle(
         self, latest: list[Environment], desired: Desired, observed: Observed, decided: Plan, done: list[str]
@@ -201,7 +229,9 @@ class Reconciler:
             await self.records.tell(environment, HoldLost.__name__, message, warning=True)
         if decided.phase is Phase.READY and (was is None or was.status != "True"):
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
-        left = None if environment.spec.pinned else next_expiry_check(status, now)
+        if status.warned_for is not None and status.warned_for != before.warned_for and not environment.spec.pinned:
+            await self.records.tell(environment, "ExpiresSoon", _warning(status.warned_for, environment), warning=True)
+        left = None if environment.spec.pinned else next_expiry_check(desired, status, now)
         return Outcome(
             decided.phase.value, tuple(done), decided.look_again if left is None else min(decided.look_again, left)
         )
@@ -242,7 +272,7 @@ class Reconciler:
             progress = environment.status.teardown
             remains = await self.cluster.remains(identity, thorough=progress is not None and progress.plan == "Husk")
             course = Course(
-                self.platform.controller_account, progress, self.now(), self.settle, self.cluster.alarm() or guard
+                self.platform.controller_account, progress, self.now(), self.fence_settle, self.cluster.alarm() or guard
             )
             descent = descend(identity, remains, course)
             if descent.asks_guard:
@@ -251,6 +281,8 @@ class Reconciler:
             guard = guard if descent.step is Step.SETTLED else None  # its last word covers release and deletion
             environment = await self._report_descent(environment, descent)
             if descent.is_over:
+                if remains.namespace.state is NamespaceState.MISSING:
+                    await self._look_back(environment, identity)
                 await self.records.retire(environment, self.now())
                 return Outcome("Gone", (*done, "remove finalizer"), timedelta(0))
             if not any(descent.waves):
@@ -266,6 +298,16 @@ class Reconciler:
                 raise
             done.extend(str(action) for wave in descent.waves for action in wave)
         return Outcome("TearingDown", tuple(done), descent.look_again if descent else LOOK_AGAIN)
+
+    async def _look_back(self, environment: Environment, identity: Identity) -> None:
+        """Nothing stops a user between the last look and the deletion: who was too late must hear of it."""
+        late = await self.cluster.look_back(identity)
+        if late:
+            message = (
+                f"Namespace {identity.namespace} is gone, and others use what was in it: {'; '.join(late)}. "
+                "The tokens are worthless; let them use another ServiceAccount"
+            )
+            await self.records.tell(environment, HoldLost.__name__, message, warning=True)
 
     async def _report_descent(self, environment: Environment, descent: Descent) -> Environment:
         before = environment.status.condition(Type.TEARDOWN_BLOCKED)
@@ -287,6 +329,11 @@ class Reconciler:
             return environment
         await self.records.report(environment, status)
         return environment.model_copy(update={"status": status})
+
+
+def _warning(end: datetime, environment: Environment) -> str:
+    branch = shlex.quote(environment.spec.branch)
+    return f"ends at {end:%Y-%m-%dT%H:%M:%SZ}; `envprov extend {branch}` or `envprov pin {branch}` keeps it"
 
 
 def _departing(manifest: Manifest) -> Manifest:

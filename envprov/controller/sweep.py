@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from envprov.domain.deliveries import Dismissal, Present, Recorded, Unwanted, Wanted
-from envprov.domain.errors import Conflict, EnvprovError
+from envprov.domain.deliveries import Absent, Dismissal, Present, Recorded, Unwanted, Wanted
+from envprov.domain.errors import Conflict, EnvprovError, ForgeUnreliable
 from envprov.domain.forge import Branch, ForgeProject, MergeRequest, ProjectRef
 from envprov.domain.project import Project
 from envprov.domain.project_status import MISSING_LIMIT, ProjectCondition, ProjectStatus, SweepStatus
@@ -162,7 +162,7 @@ class BranchSweep:
 
     async def _sweep(self, tracked: Tracked, swept: Swept, *, dry_run: bool) -> ProjectStatus:
         seen = self.records.seen(tracked.project.name)
-        gitlab = await self.forge.project(tracked.ref)
+        gitlab = await self._project(tracked)
         halt = halt_for(tracked.project, gitlab, tracked.status.gitlab_id)
         if halt is not None or gitlab is None:
             swept.halt = halt
@@ -180,6 +180,17 @@ class BranchSweep:
             )
             return self._halted(tracked, status, swept.halt)
         return await self._carry_out(tracked, gitlab, seen, listing, swept, status, dry_run=dry_run)
+
+    async def _project(self, tracked: Tracked) -> ForgeProject | None:
+        """The project; one that has moved, whose old path leads elsewhere, by the number that it was known by."""
+        known = tracked.status.gitlab_id
+        try:
+            return await self.forge.project(tracked.ref)
+        except ForgeUnreliable:
+            found = await self.forge.project(known) if known is not None and known != tracked.ref else None
+            if found is None or found.path.casefold() == str(tracked.ref).casefold():
+                raise
+            return found
 
     async def _list(self, tracked: Tracked, gitlab: ForgeProject) -> Listing:
         began = self.now()
@@ -207,7 +218,7 @@ class BranchSweep:
             (swept.waiting if stops else swept.gone).extend(away)
             return status
         now = self.now()
-        await _each(decided.ask, lambda asked: self._ask(tracked, *asked, swept), swept)
+        await _each(decided.ask, lambda asked: self._ask(tracked, gitlab, *asked, swept), swept)
         await _each(decided.clear, lambda one: self.records.mark(one, None), swept)
         await _each(decided.mark, lambda one: self.records.mark(one, now), swept)
         await _each(decided.forget, self.records.forget, swept)
@@ -266,9 +277,13 @@ class BranchSweep:
             return Wanted(listing.wishes[branch], seen=one.known)
         return Unwanted(Dismissal.UNWANTED, seen=one.known) if is_gone(project, branch, listing) else None
 
-    async def _ask(self, tracked: Tracked, one: Seen, news: Wanted, swept: Swept) -> None:
-        await self.records.record(tracked.project, one.branch, news)
-        swept.asked.append(one)
+    async def _ask(self, tracked: Tracked, gitlab: ForgeProject, one: Seen, listed: Wanted, swept: Swept) -> None:
+        """Bring on record what was listed; where something is on record already, GitLab is asked for that branch."""
+        # GitLab keeps a list for half a minute, and a delivery may have been faster than that.
+        news = listed if one.known == Absent() else await self._look(tracked, gitlab, one)
+        if isinstance(news, Wanted):
+            await self.records.record(tracked.project, one.branch, news)
+            swept.asked.append(one)
 
     def _braked(self, tracked: Tracked, waiting: Sequence[Gone], seen: Iterable[Seen]) -> Halt:
         there = sum(isinstance(one.known, Present) for one in seen)

@@ -33,7 +33,7 @@ class Sweeps(Protocol):
         """All Projects that come from GitLab, by name."""
 
     async def settle(self, tracked: Tracked) -> None:
-        """Take away the requests for a sweep that were there when the one that has just ended began."""
+        """Take away the requests for a sweep that the one which begins now answers."""
 
 
 @dataclass
@@ -146,9 +146,10 @@ class Sweeper:
         name = tracked.project.name
         try:
             async with asyncio.timeout(LONGEST.total_seconds()):
+                # First: what is asked for while GitLab is asked is a request again.
+                await self._sweeps.settle(tracked)
                 with self._metrics.seconds.time():
                     swept = await self._sweep(tracked)
-                await self._sweeps.settle(tracked)
         except TimeoutError:
             log.warning("sweep took too long", project=name)
             self._metrics.ended(name, "TimedOut")

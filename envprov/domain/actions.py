@@ -124,6 +124,17 @@ class ClearNamespace:
 
 
 @dataclass(frozen=True)
+class WithholdNamespace:
+    """The guard, which had let go of the namespace, does so no more."""
+
+    namespace: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"withhold Namespace {self.namespace}"
+
+
+@dataclass(frozen=True)
 class DeployRelease:
     """``helm upgrade --install`` as the environment's installer."""
 
@@ -167,7 +178,9 @@ class DeleteNamespace:
         return f"delete Namespace {self.name}"
 
 
-GuardAction = DeleteCustom | HoldAccount | ReleaseAccount | FenceAccounts | MarkHusk | ClearNamespace
+GuardAction = (
+    DeleteCustom | HoldAccount | ReleaseAccount | FenceAccounts | MarkHusk | ClearNamespace | WithholdNamespace
+)
 Action = (
     GuardAction
     | ApplyObject

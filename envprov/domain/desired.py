@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from envprov.domain.environment import Environment
+from envprov.domain.environment import BranchFileStatus, Environment
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.guard import ENVIRONMENT, Policy
 from envprov.domain.holds import Account, Holder
 from envprov.domain.lifetime import Lifetime
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.platform import Platform
-from envprov.domain.project import Access, ChartSource, Project, Rule, SecretCopy, known_sizes
+from envprov.domain.project import Access, ChartSource, GitChart, Project, Rule, SecretCopy, known_sizes
 from envprov.domain.sizes import Size
 
 INSTALLER = "envprov-installer"
@@ -56,11 +57,17 @@ class Desired:
     size: Size
     sizes: Mapping[str, Size]
     lifetime: Lifetime | None
+    longest: timedelta | None
+    """How long it may live without activity, if its lifetime was chosen and not given by a rule."""
     host: str | None
     url: str | None
     chart: ChartSource
+    repository: str | int | None
+    """Path or id of the project in GitLab, for a chart in the branch itself."""
     values: tuple[Mapping[str, Any], ...]
     """Laid over each other from left to right, as Helm would."""
+    file: BranchFileStatus | None
+    """What the branch's own file says, and what is wrong with it."""
     access: tuple[Access, ...]
     secrets: tuple[SecretCopy, ...]
     shared: Mapping[Account, Policy]
@@ -92,7 +99,9 @@ def name_fault(environment: Environment) -> str | None:
     )
 
 
-def desire(environment: Environment, project: Project, platform: Platform) -> Desired:
+def desire(
+    environment: Environment, project: Project, platform: Platform, file: BranchFileStatus | None = None
+) -> Desired:
     """
     What ought to be for one Environment.
 
@@ -100,6 +109,7 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
         environment: The record.
         project: The Project that it names.
         platform: The settings for all environments.
+        file: What the branch's own file says, already bounded by the Project.
 
     Raises:
         InvalidRecord: The size is unknown or not allowed, or two Secrets would be copied to one name.
@@ -108,7 +118,7 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
     spec = project.spec
     _refuse_colliding_copies(spec.copy_secrets)
     rule = project.rule_for(environment.spec.branch) or Rule(branches=("*",))
-    size_name = _size_name(environment, project, rule)
+    size_name = _size_name(environment, project, rule, file.size if file else None)
     sizes = known_sizes(project, platform.sizes)
     if size_name not in sizes:
         raise InvalidRecord(f"size {size_name} is unknown; there are {', '.join(sorted(sizes))}")
@@ -122,6 +132,8 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
     host = _filled(spec.host, words) if spec.host else None
     url = f"{platform.url_scheme}://{host}" if host else None
     words |= {"host": host or "", "url": url or ""}
+    chosen = environment.spec.lifetime or (file.lifetime if file else None)
+    layers = (spec.values, rule.values, *((file.values,) if file else ()), environment.spec.values)
     injected = ({"envprov": words},) if spec.inject else ()
     return Desired(
         identity=identity,
@@ -129,12 +141,14 @@ def desire(environment: Environment, project: Project, platform: Platform) -> De
         size_name=size_name,
         size=sizes[size_name],
         sizes=sizes,
-        lifetime=environment.spec.lifetime or rule.lifetime,
+        lifetime=chosen or rule.lifetime,
+        longest=spec.limits.lifetime if chosen else None,
         host=host,
         url=url,
-        chart=spec.chart,
-        values=tuple(_filled(values, words) for values in (spec.values, rule.values, environment.spec.values))
-        + injected,
+        chart=ChartSource(git=GitChart(path=file.chart)) if file and file.chart else spec.chart,
+        repository=spec.gitlab.project if spec.gitlab else None,
+        values=tuple(_filled(values, words) for values in layers) + injected,
+        file=file,
         access=spec.access,
         secrets=spec.copy_secrets,
         shared={Account(shared.namespace, shared.name): shared.policy for shared in spec.shared_service_accounts},
@@ -148,9 +162,9 @@ def replace_control_namespace(platform: Platform, namespace: str) -> Platform:
     return platform.model_copy(update={"control_namespace": namespace})
 
 
-def _size_name(environment: Environment, project: Project, rule: Rule) -> str:
+def _size_name(environment: Environment, project: Project, rule: Rule, in_file: str | None) -> str:
     sizes = project.spec.sizes
-    asked, given = environment.spec.size, rule.size or sizes.default
+    asked, given = environment.spec.size or in_file, rule.size or sizes.default
     if asked is None or asked == given:
         return given
     if asked not in sizes.allowed:

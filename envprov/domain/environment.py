@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, WithJsonSchema
 
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.lifetime import Lifetime, Timestamp
@@ -24,6 +24,7 @@ SUPERSEDED = f"{GROUP}/superseded"
 SUCCESSOR = f"{GROUP}/successor"
 DOUBTED = f"{GROUP}/doubted-delete"
 DISMISSED = f"{GROUP}/dismissed"
+EXTENDED = f"{GROUP}/extended"
 ABSENT_SINCE = f"{GROUP}/absent-since"
 
 BranchName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -113,6 +114,25 @@ class HeldAccount(Model):
     """UID that it had when it was last seen held; another one means that it was deleted and made again."""
 
 
+class BranchFileStatus(Model):
+    """What the file .envprov.yaml of the branch says, as far as it is in force."""
+
+    revision: str
+    """Commit whose file is in force."""
+    looked: str
+    """Commit that was looked at last; another one if its file is wrong."""
+    fault: str = Field(default="", max_length=4096)
+    """What is wrong with that one."""
+    size: str | None = None
+    """Size that it asks for."""
+    lifetime: Lifetime | None = None
+    """Lifetime that it asks for."""
+    values: Values = Field(default={})
+    """Chart values that it sets."""
+    chart: str | None = None
+    """Folder of the repository that it names as the chart."""
+
+
 class TeardownStatus(Model):
     """How far the teardown has come."""
 
@@ -126,6 +146,66 @@ class TeardownStatus(Model):
     """Since when the ServiceAccounts that go get no new pods and tokens."""
     waiting_for: tuple[str, ...] = Field(default=(), max_length=50)
     """Objects that it waits for, with the finalizers that hold them."""
+
+
+class GitLabEnvironment(Model):
+    """The environment in GitLab that stands for this one."""
+
+    id: int | None = None
+    """Its number; none while it is being made."""
+    name: str
+    """Its name."""
+    url: str | None = None
+    """Where its button leads."""
+
+
+class GitLabDeployment(Model):
+    """The newest deployment that GitLab was told of."""
+
+    id: int | None = None
+    """Its number; none for one that GitLab refused."""
+    revision: Revision
+    """Commit that it is of."""
+    status: Literal["running", "success", "failed", "canceled", "refused"]
+    """How GitLab was told that it stands."""
+
+
+class GitLabNote(Model):
+    """The comment on one merge request."""
+
+    merge_request: int
+    """Number of the merge request."""
+    id: int | None = None
+    """Number of the comment; none while it is being written."""
+    digest: str = ""
+    """Digest of what it says."""
+
+
+class GitLabCommitStatus(Model):
+    """The status of a commit."""
+
+    revision: Revision
+    """The commit."""
+    state: Literal["running", "success", "failed", "canceled", "refused"]
+    """How GitLab was told that it stands."""
+
+
+class GitLabStatus(Model):
+    """What GitLab was told of the environment. Written by what tells it, and by nobody else."""
+
+    project: Annotated[
+        str | int,
+        WithJsonSchema({"x-kubernetes-int-or-string": True}),
+        Field(description="Path or numeric id of the GitLab project."),
+    ]
+    environment: GitLabEnvironment | None = None
+    """The environment in GitLab."""
+    deployment: GitLabDeployment | None = None
+    """The newest deployment."""
+    notes: tuple[GitLabNote, ...] = Field(default=(), max_length=20)
+    """The comments, by merge request."""
+    commit: GitLabCommitStatus | None = None
+    """The newest status of a commit."""
 
 
 class Condition(Model):
@@ -162,8 +242,12 @@ class EnvironmentStatus(Model):
     """Size that is in force."""
     expires_at: Timestamp | None = None
     """When the environment ends by itself."""
+    warned_for: Timestamp | None = None
+    """The end that a warning was given of."""
     ready_at: Timestamp | None = None
     """When it was last ready for the deployed commit."""
+    branch_file: BranchFileStatus | None = None
+    """The file .envprov.yaml of the branch."""
     release: ReleaseStatus | None = None
     """The Helm release."""
     queue: QueueStatus | None = None
@@ -178,6 +262,8 @@ class EnvironmentStatus(Model):
     """Facts: Accepted, NamespaceReady, Deployed, Healthy, Ready, TeardownBlocked."""
     teardown: TeardownStatus | None = None
     """How far the teardown has come."""
+    gitlab: GitLabStatus | None = None
+    """What GitLab was told of it."""
 
     def condition(self, kind: Type) -> Condition | None:
         """The condition of one type, if it has been reported."""
@@ -230,7 +316,7 @@ def parse_environment(manifest: Mapping[str, Any]) -> Environment:
     try:
         status = EnvironmentStatus.model_validate(manifest.get("status", {}))
     except ValidationError:
-        status = EnvironmentStatus()
+        status = EnvironmentStatus(gitlab=told_of(manifest))
     return Environment(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -244,6 +330,24 @@ def parse_environment(manifest: Mapping[str, Any]) -> Environment:
         spec=spec,
         status=status,
     )
+
+
+def told_of(manifest: Mapping[str, Any]) -> GitLabStatus | None:
+    """
+    What GitLab was told of an Environment, whatever else it says.
+
+    Args:
+        manifest: The object as the API server sent it.
+
+    Returns:
+        None for nothing, and for what cannot be read.
+
+    """
+    told = manifest.get("status", {}).get("gitlab")
+    try:
+        return GitLabStatus.model_validate(told) if told else None
+    except ValidationError:
+        return None
 
 
 def faults(error: ValidationError) -> str:

@@ -119,7 +119,8 @@ def _on_delete(guarded: Guarded, usage: Usage, rows: Iterable[Row]) -> str:
     if guarded.terminating:
         return "it is being deleted already"
     if guarded.holds:
-        return f"refused: {len(guarded.holds)} holds are on it"
+        count = len(guarded.holds)
+        return f"refused: {count} hold{' is' if count == 1 else 's are'} on it"
     if guarded.shared and not guarded.released:
         return "refused: it is shared and not released"
     if users:

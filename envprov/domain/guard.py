@@ -294,6 +294,30 @@ def classify(accounts: Sequence[Guarded], usage: Usage, own: Holder | None = Non
     return Verdict("Husk" if why else "Full", tuple(kept), tuple(why))
 
 
+def bereft(usage: Usage, namespace: str) -> tuple[str, ...]:
+    """
+    Who uses ServiceAccounts of a namespace although it is gone.
+
+    Args:
+        usage: The graph, read afterwards.
+        namespace: Which.
+
+    Returns:
+        A sentence for each user elsewhere; of a graph that is incomplete those that were seen.
+
+    """
+    claims = (claim for account, some in usage.claims.items() if account.namespace == namespace for claim in some)
+    return tuple(
+        sorted(
+            {
+                f"ServiceAccount {claim.account} by {_claimed(claim)}"
+                for claim in claims
+                if claim.is_foreign and claim.strength.keeps
+            }
+        )
+    )
+
+
 def attributed(claim: Claim, environments: Mapping[str, Holder]) -> Holder:
     """Who holds for a claim: the Environment in whose namespace the holder lives, or the holder itself."""
     return environments.get(claim.holder.namespace, claim.holder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ HUSK = "husk"
 DECLARED = "External"
 """Kind of a holder that nothing in the cluster stands for: somebody declared it, for a time."""
 VALUE_LIMIT_BYTES = 400
-"""500 such holds and their keys fit three times over into the annotations of one object."""
+"""500 such holds and their keys fit into the annotations of one object."""
 
 
 @dataclass(frozen=True, order=True)
@@ -125,13 +126,15 @@ class Hold:
             "why": self.why,
         }
         fields = {name: text for name, text in fields.items() if text}
-        while True:
-            text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
-            surplus = len(text.encode()) - VALUE_LIMIT_BYTES
-            why = fields.get("why", "")
-            if surplus <= 0 or not why:
-                return text
-            fields["why"] = why[: max(0, len(why) - max(surplus, 1))]
+        if len(_compact(fields).encode()) <= VALUE_LIMIT_BYTES:
+            return _compact(fields)
+        # One character takes one to six bytes: how many there is room for is tried, not computed.
+        lengths = range(1, len(self.why) + 1)
+        fitting = bisect_right(
+            lengths, VALUE_LIMIT_BYTES, key=lambda length: len(_compact(fields | {"why": self.why[:length]}).encode())
+        )
+        fields.pop("why", None)
+        return _compact(fields | {"why": self.why[:fitting]} if fitting else fields)
 
 
 def read_holds(manifest: Mapping[str, Any]) -> tuple[Hold, ...]:
@@ -158,10 +161,10 @@ def _read(key: str, value: str, born: datetime) -> Hold:
         given = json.loads(value)
         namespace, slash, name = given["by"].partition("/")
         holder = Holder(
-            kind=given["kind"],
+            kind=_word(given["kind"]),
             namespace=namespace if slash and given["kind"] != DECLARED else "",
             name=name if slash and given["kind"] != DECLARED else given["by"],
-            uid=given.get("uid", ""),
+            uid=_word(given.get("uid", "")),
         )
         return Hold(
             holder=holder,
@@ -171,8 +174,18 @@ def _read(key: str, value: str, born: datetime) -> Hold:
             expires=_moment(given.get("exp")),
             read_key=key,
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Hold(Holder("Unknown", "", key), born, "a hold that cannot be read", read_key=key)
+
+
+def _compact(fields: Mapping[str, str]) -> str:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+
+
+def _word(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"{given!r} is no text")
+    return given
 
 
 def _stamp(moment: datetime) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
+from envprov.domain.errors import Forbidden
 from envprov.domain.model import Model
 
 _DURATION = (
@@ -19,6 +21,9 @@ _DURATION = (
 _MOMENT = (
     r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
+
+
+_SPAN = re.compile(r"(?:(\d{1,4})w)?(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?", re.ASCII)
 
 
 def _in_words_of_the_api(value: object) -> object:
@@ -89,22 +94,114 @@ class Until(Model):
 Lifetime = Annotated[Keep | ExpireAfter | Until, Field(discriminator="kind")]
 
 
-def expiry(lifetime: Lifetime | None, *, last_activity: datetime) -> datetime | None:
+def parse_span(text: str) -> timedelta | None:
+    """
+    A span as people write it: ``30d``, ``12h``, ``1w3d``.
+
+    Args:
+        text: As it was written.
+
+    Returns:
+        None if it is none, or none above zero.
+
+    """
+    matched = _SPAN.fullmatch(text)
+    weeks, days, hours, minutes = (int(part or 0) for part in matched.groups()) if matched else (0, 0, 0, 0)
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """
+    A person wants an environment for longer.
+
+    Attributes:
+        at: When it was said; that counts as activity.
+        until: The environment lives at least until then.
+
+    """
+
+    at: datetime
+    until: datetime
+
+    def encode(self) -> str:
+        """The form that stands in an annotation: two moments, in UTC, to the second."""
+        return " ".join(moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for moment in (self.at, self.until))
+
+    @classmethod
+    def decode(cls, text: str) -> Extension | None:
+        """What :meth:`encode` wrote; None for anything else."""
+        parts = text.split(" ")
+        if len(parts) != 2 or not all(re.fullmatch(_MOMENT, part) for part in parts):  # noqa: PLR2004 - at and until
+            return None
+        try:
+            at, until = (datetime.fromisoformat(part) for part in parts)
+        except ValueError:
+            return None
+        return cls(at, until)
+
+
+def expiry(
+    lifetime: Lifetime | None,
+    *,
+    last_activity: datetime,
+    extension: Extension | None = None,
+    maximum: timedelta | None = None,
+) -> datetime | None:
     """
     When an environment ends by itself.
 
     Args:
-        lifetime: The rule, or None for no end.
-        last_activity: Last push, deployment, wake or extension; aware.
+        lifetime: How long it lives, or None for no end.
+        last_activity: Last push, deployment or wake; aware.
+        extension: The last one, if there was any.
+        maximum: Longest time without activity that may be chosen; None if nobody has chosen, or without a limit.
 
     Returns:
         An aware moment, or None for never.
 
     """
+    activity = max(last_activity, extension.at) if extension else last_activity
     match lifetime:
         case None | Keep():
-            return None
+            end = None
         case ExpireAfter(idle=idle):
-            return last_activity + idle
+            end = activity + idle
         case Until(at=at):
-            return at
+            end = at
+    if maximum is not None:
+        end = min(end or activity + maximum, activity + maximum)
+    if end is None or extension is None:
+        return end
+    longest = extension.until if maximum is None else min(extension.until, extension.at + maximum)
+    return max(end, longest)
+
+
+def warning_at(lifetime: Lifetime | None, end: datetime | None) -> datetime | None:
+    """When to warn of an end, or None for never."""
+    warn = lifetime.warn if isinstance(lifetime, ExpireAfter | Until) else None
+    return end - warn if end is not None and warn is not None else None
+
+
+def extend(end: datetime, span: timedelta | None, *, now: datetime, maximum: timedelta | None) -> Extension:
+    """
+    An extension.
+
+    Args:
+        end: When the environment ends now.
+        span: By how much longer from then, or from now if that has passed; None begins its lifetime anew.
+        now: Aware moment.
+        maximum: How far from now the end may be, or None.
+
+    Raises:
+        Forbidden: The end would be too far away; says how far it may be.
+
+    """
+    until = now if span is None else max(end, now) + span
+    if maximum is not None and until > now + maximum:
+        limit = (now + maximum).astimezone(UTC)
+        raise Forbidden(
+            f"the Project lets an environment be extended to {limit:%Y-%m-%dT%H:%M:%SZ} at most (limits.lifetime), and "
+            f"this would be {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; extend it by less, or again later"
+        )
+    return Extension(now, until)

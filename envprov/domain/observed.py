@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from envprov.domain.errors import TerminalError
-from envprov.domain.guard import Verdict
+from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
 from envprov.domain.release import Release
@@ -53,13 +53,13 @@ class AccountSeen:
     Attributes:
         uid: UID, empty if it is not there.
         is_held: Whether it and its Namespace carry the environment's hold, and neither is being deleted.
-        is_adopted: Whether it is marked as shared.
+        policy: What becomes of it when its last user is gone; None if it is not marked as shared.
 
     """
 
     uid: str = ""
     is_held: bool = False
-    is_adopted: bool = False
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from envprov.domain.actions import (
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.errors import AccountTaken, GhostObjects, NotOwned
+from envprov.domain.guard import KEEP, Policy
 from envprov.domain.health import Condition
 from envprov.domain.holds import Account
 from envprov.domain.observed import Manifest, NamespaceState, Observed
@@ -185,7 +186,7 @@ def hold_shared_accounts(desired: Desired, observed: Observed) -> Plan | None:
             by = "sharedServiceAccounts of the Project" if named else "the chart"
             if named or account in observed.rendered.referred:  # what was held before and is not named now may be gone
                 missing.append(f"{account}, which {by} names")
-        elif not seen.is_held or (named and not seen.is_adopted):
+        elif not seen.is_held or (named and not _is_guarded_as(seen.policy, desired.shared[account])):
             why = "named by the Project" if named else "referred to by the chart"
             actions.append(HoldAccount(desired.identity, account, desired.shared.get(account), why))
     if actions:
@@ -252,6 +253,11 @@ STEPS: tuple[Step, ...] = (
     deploy_release,
     await_health,
 )
+
+
+def _is_guarded_as(live: Policy | None, wanted: Policy) -> bool:
+    """Whether an account is shared with a policy that is no weaker: other Projects may name it, too."""
+    return live in {KEEP, wanted}
 
 
 def _ownership_fault(desired: Desired, account: Account, live: Manifest | None) -> str | None:

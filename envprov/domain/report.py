@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from envprov.domain.desired import Desired
 from envprov.domain.environment import (
+    EXTENDED,
     Condition,
     Environment,
     EnvironmentStatus,
@@ -18,7 +19,7 @@ from envprov.domain.environment import (
 )
 from envprov.domain.errors import EnvprovError, TerminalError
 from envprov.domain.holds import Account
-from envprov.domain.lifetime import expiry
+from envprov.domain.lifetime import Extension, expiry, warning_at
 from envprov.domain.observed import Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.release import ReleaseState
@@ -51,7 +52,7 @@ def report_progress(
     health = observed.health
     is_ready = plan.phase is Phase.READY
     facts: dict[Type, Fact] = {
-        Type.ACCEPTED: (True, "Accepted", "the branch, its Project and its chart are in order"),
+        Type.ACCEPTED: _accepted(desired),
         Type.NAMESPACE_READY: (
             (False, plan.phase.value, plan.message)
             if plan.phase in {Phase.QUEUED, Phase.PREPARING}
@@ -74,7 +75,7 @@ def report_progress(
     deployed_since = next(entry.last_transition_time for entry in conditions if entry.type == Type.DEPLOYED)
     before = environment.status.ready_at
     ready_at = now if is_ready and (before is None or before < deployed_since) else before
-    activity = _last_activity(environment, deployed_since, ready_at)
+    end = _end(environment, desired, deployed_since, ready_at)
     return EnvironmentStatus(
         observed_generation=environment.generation,
         observed_revision=desired.revision if in_sync else environment.status.observed_revision,
@@ -82,11 +83,14 @@ def report_progress(
         slug=environment.name,
         url=desired.url,
         size=desired.size_name,
-        expires_at=expiry(desired.lifetime, last_activity=activity),
+        expires_at=end,
+        warned_for=end if is_warning_due(desired, end, now) else environment.status.warned_for,
         ready_at=ready_at,
+        branch_file=desired.file,
         release=_release(desired, observed) or environment.status.release,
         holds=_holds(environment, observed),
         conditions=conditions,
+        gitlab=environment.status.gitlab,
     )
 
 
@@ -172,14 +176,24 @@ def is_expired(environment: Environment, desired: Desired, now: datetime) -> boo
     if status.observed_generation != environment.generation:
         return False
     deployed = status.condition(Type.DEPLOYED)
-    activity = _last_activity(environment, deployed.last_transition_time if deployed else None, status.ready_at)
-    end = expiry(desired.lifetime, last_activity=activity)
+    end = _end(environment, desired, deployed.last_transition_time if deployed else None, status.ready_at)
     return end is not None and now >= end
 
 
-def next_expiry_check(status: EnvironmentStatus, now: datetime) -> timedelta | None:
-    """Time until the environment ends by itself, never negative; None if it does not."""
-    return max(status.expires_at - now, timedelta(0)) if status.expires_at else None
+def is_warning_due(desired: Desired, end: datetime | None, now: datetime) -> bool:
+    """Whether it is time to say that an environment will end."""
+    moment = warning_at(desired.lifetime, end)
+    return moment is not None and now >= moment
+
+
+def next_expiry_check(desired: Desired, status: EnvironmentStatus, now: datetime) -> timedelta | None:
+    """Time until the environment ends by itself, or until that is to be said; None if it does not."""
+    end = status.expires_at
+    if end is None:
+        return None
+    warning = warning_at(desired.lifetime, end)
+    next_ = warning if warning is not None and warning > now else end
+    return max(next_ - now, timedelta(0))
 
 
 def replaced_accounts(before: EnvironmentStatus, after: EnvironmentStatus) -> tuple[Account, ...]:
@@ -190,8 +204,24 @@ def replaced_accounts(before: EnvironmentStatus, after: EnvironmentStatus) -> tu
     )
 
 
-def _last_activity(environment: Environment, *moments: datetime | None) -> datetime:
-    return max([environment.created_at, *(moment for moment in moments if moment is not None)])
+def _end(environment: Environment, desired: Desired, *moments: datetime | None) -> datetime | None:
+    return expiry(
+        desired.lifetime,
+        last_activity=max([environment.created_at, *(moment for moment in moments if moment is not None)]),
+        extension=Extension.decode(environment.annotations.get(EXTENDED, "")),
+        maximum=desired.longest,
+    )
+
+
+def _accepted(desired: Desired) -> Fact:
+    if desired.file is not None and desired.file.fault:
+        in_force = f"what commit {desired.file.revision[:12]} says stays in force"
+        return (
+            True,
+            "BranchFileIgnored",
+            f"commit {desired.file.looked[:12]}: {desired.file.fault}; {in_force}",
+        )
+    return (True, "Accepted", "the branch, its Project and its chart are in order")
 
 
 def _in_sync(observed: Observed) -> bool:

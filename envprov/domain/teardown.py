@@ -25,16 +25,19 @@ from envprov.domain.actions import (
     QuietObject,
     ReleaseAccount,
     UninstallRelease,
+    WithholdNamespace,
 )
 from envprov.domain.desired import INSTALLER, Identity
 from envprov.domain.environment import Step, TeardownStatus
 from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE
 from envprov.domain.husk import leftovers
-from envprov.domain.observed import GuardSeen, Manifest, NamespaceState, Remains
+from envprov.domain.observed import GuardSeen, Manifest, NamespaceSeen, NamespaceState, Remains
 from envprov.domain.release import ReleaseState
 
 LOOK_AGAIN = timedelta(seconds=2)
-LOOK_WHEN_BLOCKED = timedelta(seconds=5)
+LOOK_WHEN_DISARMED = timedelta(seconds=5)
+LOOK_WHEN_UNKNOWN = timedelta(seconds=30)
+"""Each look reads who uses what in the whole cluster, for each environment that waits."""
 LOOK_AT_HUSK = timedelta(minutes=1)
 """A husk waits for others; the end of a hold on it wakes us before."""
 SLOW_AFTER = timedelta(seconds=60)
@@ -140,15 +143,23 @@ def descend(identity: Identity, remains: Remains, course: Course) -> Descent:
         case NamespaceState.TERMINATING:
             return Descent(Step.RELEASED, "waits until the namespace is gone", waiting_for=_holders(remains))
         case NamespaceState.OURS:
-            return _decide(identity, remains, course)
+            return _withholding(remains, _decide(identity, remains, course))
 
 
 def _let_go(identity: Identity, remains: Remains, course: Course, message: str) -> Descent:
     """The environment's own holds on shared ServiceAccounts: last, since anything before could still use them."""
     if remains.held and course.guard is not None and course.guard.disarmed:
-        return _blocked("Disarmed", "waits until the guard is armed again", (course.guard.disarmed,))
+        return _disarmed(course.guard)
     wave = tuple(ReleaseAccount(identity, account) for account in remains.held)
     return Descent(Step.NAMESPACE_GONE, message, (wave,) if wave else ())
+
+
+def _withholding(remains: Remains, descent: Descent) -> Descent:
+    """A teardown that was cut off between release and deletion leaves a namespace that anybody may delete."""
+    seen = remains.namespace
+    if not _is_released(seen) or descent.asks_guard or descent.step is Step.RELEASED:
+        return descent
+    return replace(descent, waves=((WithholdNamespace(seen.manifest["metadata"]["name"], seen.uid),), *descent.waves))
 
 
 def _decide(identity: Identity, remains: Remains, course: Course) -> Descent:
@@ -164,18 +175,21 @@ def _decide(identity: Identity, remains: Remains, course: Course) -> Descent:
 
 def _as_allowed(identity: Identity, remains: Remains, course: Course, guard: GuardSeen) -> Descent:
     if guard.disarmed:
-        return _blocked("Disarmed", "waits until the guard is armed again", (guard.disarmed,))
+        return _disarmed(guard)
     if guard.verdict.plan == "Blocked":
-        return _blocked("UsageUnknown", "cannot see who uses the ServiceAccounts", guard.verdict.why)
+        why, message = guard.verdict.why, "cannot see who uses the ServiceAccounts"
+        return _blocked("UsageUnknown", message, why, LOOK_WHEN_UNKNOWN)
     if guard.verdict.plan == "Husk":
         return _hollow(identity, remains, guard)
     return _clear(identity, remains, course)
 
 
-def _blocked(reason: str, message: str, why: tuple[str, ...]) -> Descent:
-    return Descent(
-        Step.REQUESTED, message, waiting_for=why, plan="Blocked", blocked=reason, look_again=LOOK_WHEN_BLOCKED
-    )
+def _disarmed(guard: GuardSeen) -> Descent:
+    return _blocked("Disarmed", "waits until the guard is armed again", (guard.disarmed,), LOOK_WHEN_DISARMED)
+
+
+def _blocked(reason: str, message: str, why: tuple[str, ...], look_again: timedelta) -> Descent:
+    return Descent(Step.REQUESTED, message, waiting_for=why, plan="Blocked", blocked=reason, look_again=look_again)
 
 
 def _clear(identity: Identity, remains: Remains, course: Course) -> Descent:
@@ -225,7 +239,7 @@ def settle(_identity: Identity, _remains: Remains, course: Course) -> Descent | 
 def release(identity: Identity, remains: Remains, _course: Course) -> Descent | None:
     """The guard lets go of exactly this namespace, after each ServiceAccount in it could be deleted."""
     seen = remains.namespace
-    if seen.manifest["metadata"].get("annotations", {}).get(RELEASED) == seen.uid:
+    if _is_released(seen):
         return None
     accounts = tuple((item["metadata"]["name"], item["metadata"]["uid"]) for item in remains.accounts)
     clear = ClearNamespace(identity.namespace, seen.uid, accounts)
@@ -298,6 +312,10 @@ def _quieten(remains: Remains, *, keep: frozenset[str]) -> Descent | None:
             Step.QUIESCED, "waits until the pods are gone", waiting_for=_described("Pod", remains.workloads.pods)
         )
     return None
+
+
+def _is_released(seen: NamespaceSeen) -> bool:
+    return bool(seen.manifest["metadata"].get("annotations", {}).get(RELEASED) == seen.uid)
 
 
 def _fenced(remains: Remains) -> list[str]:

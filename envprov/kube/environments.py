@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from envprov.domain.deliveries import BranchEvent, Dismissal, Ignore, Recorded, Unwanted, Wanted
-from envprov.domain.environment import API_VERSION, FINALIZER, Environment, EnvironmentStatus
+from envprov.domain.deliveries import (
+    BranchEvent,
+    Dismissal,
+    Ignore,
+    Questioned,
+    Reason,
+    Recorded,
+    Unwanted,
+    Wanted,
+)
+from envprov.domain.environment import (
+    API_VERSION,
+    EXTENDED,
+    FINALIZER,
+    Environment,
+    EnvironmentStatus,
+    GitLabStatus,
+    told_of,
+)
 from envprov.domain.errors import Conflict
+from envprov.domain.lifetime import Extension
+from envprov.domain.names import slug
 from envprov.domain.project import Project
+from envprov.domain.publication import together
 from envprov.kube.client import KubeClient
-from envprov.kube.record import CONTROLLER, OPTIONS, notes_of, owed_by
+from envprov.kube.record import CONTROLLER, OPTIONS, RECORDER, notes_of, owed_by
 from envprov.kube.recorder import Recorder
+from envprov.kube.requests import CommandRequest, GivenCommand, SweepRequest, command_request
 from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS
 from envprov.kube.tombstones import SELECTOR, Tombstone, readable_tombstone, tombstone_name
 
 Manifest = dict[str, Any]
+
+EXTENSION = "envprov-extend"
+"""Field manager of extensions."""
 
 OPTION_FIELDS = ("size", "values", "lifetime", "pinned", "asleep")
 
@@ -29,7 +54,7 @@ class Environments:
     Args:
         client: Speaks to the API server.
         control_namespace: Where the records are.
-        now: Clock, for tombstones.
+        now: Clock, for tombstones and requests.
 
     """
 
@@ -38,7 +63,8 @@ class Environments:
     ) -> None:
         self._client = client
         self._namespace = control_namespace
-        self._recorder = Recorder(client, control_namespace, now)
+        self._now = now or _utc_now
+        self._recorder = Recorder(client, control_namespace, self._now)
 
     async def record(self, project: Project, event: BranchEvent) -> Recorded:
         """
@@ -57,6 +83,54 @@ class Environments:
 
         """
         return await self._recorder.record(project.name, event.branch, event, is_wanted=project.wants(event.branch))
+
+    async def record_merge_request(
+        self, project: Project, branch: str, news: BranchEvent | Wanted | Questioned
+    ) -> Recorded:
+        """
+        Record what a merge request means for a branch.
+
+        Args:
+            project: The Project that it is for.
+            branch: Branch name in full, or the name under which a merge request from a fork has its environment.
+            news: What it means. The caller has seen that the Project wants the environment, if that is what it says.
+
+        Returns:
+            What became of it. An environment that somebody ended is not brought back at the same commit by a merge
+            request that is only still there.
+
+        Raises:
+            NameTaken: The record of that name is of another branch.
+            Unavailable: The record could not be written, or others wrote it each time we tried.
+
+        """
+        if isinstance(news, Wanted) and news.only_missing and await self._is_dismissed(project.name, branch, news):
+            return Recorded(slug(project.name, branch), Ignore(Reason.LATE))
+        return await self._recorder.record(project.name, branch, news)
+
+    async def request_command(self, project: Project, given: GivenCommand) -> str:
+        """
+        Ask the controller to look into a command; once, however often it is delivered.
+
+        Args:
+            project: The Project that it is for.
+            given: The command.
+
+        Returns:
+            Name of the request.
+
+        """
+        return await self._request(command_request(project.name, self._namespace, given))
+
+    async def request_sweep(self, project: Project) -> str:
+        """
+        Ask the controller to look at all branches of a Project, as soon as it can.
+
+        Returns:
+            Name of the request; one that is already there is as good.
+
+        """
+        return await self._request(SweepRequest(project.name, self._now(), self._namespace))
 
     async def up(
         self, project: str, branch: str, *, revision: str = "", options: Mapping[str, Any] | None = None
@@ -146,6 +220,25 @@ class Environments:
         body["spec"] = {name: value for name, value in chosen.items() if value is not None}
         return await self._client.apply(body, manager=OPTIONS)
 
+    async def extend(self, live: Mapping[str, Any], extension: Extension) -> Manifest:
+        """
+        Let an environment live longer; the last extension counts.
+
+        Args:
+            live: The Environment as it was read.
+            extension: See :func:`envprov.domain.lifetime.extend`.
+
+        Returns:
+            The Environment as it now is.
+
+        Raises:
+            Conflict: It is gone, or another one.
+
+        """
+        body = self._address(live["metadata"]["name"])
+        body["metadata"] |= {"uid": live["metadata"]["uid"], "annotations": {EXTENDED: extension.encode()}}
+        return await self._client.apply(body, manager=EXTENSION)
+
     async def get(self, name: str) -> Manifest | None:
         """The Environment of that name as the API server has it, or None."""
         return await self._client.get(ENVIRONMENTS, name, self._namespace)
@@ -201,7 +294,8 @@ class Environments:
         """
         if status == environment.status:
             return
-        said = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        # What GitLab was told has a manager of its own: it is written while the controller is at work, too.
+        said = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"gitlab"})
         await self._client.apply_status(self._address(environment.name) | {"status": said}, manager=CONTROLLER)
 
     async def retire(self, environment: Environment, now: datetime) -> None:
@@ -220,6 +314,7 @@ class Environments:
         if live is None or live["metadata"]["uid"] != environment.uid or "deletionTimestamp" not in live["metadata"]:
             return
         trail, successor = owed_by(live)
+        before = await self._recorder.tombstone(environment.name)
         tombstone = Tombstone(
             environment=environment.name,
             project=environment.spec.project,
@@ -230,6 +325,7 @@ class Environments:
             namespace=self._namespace,
             revision=environment.spec.revision,
             dismissed=notes_of(live).dismissed if successor is None else "",
+            told=_left_in_gitlab(live, before),
         )
         await self._client.apply(tombstone.manifest(), manager=CONTROLLER)
         metadata = live["metadata"]
@@ -269,6 +365,16 @@ class Environments:
         """
         await self._client.apply(replace(tombstone, dismissed="", revision="").manifest(), manager=CONTROLLER)
 
+    async def bury(self, tombstone: Tombstone) -> None:
+        """
+        Write what a tombstone says now.
+
+        Raises:
+            Conflict: It has changed since it was read.
+
+        """
+        await self._client.apply(tombstone.manifest(), manager=CONTROLLER)
+
     async def forget(self, tombstone: Tombstone) -> None:
         """
         Delete a tombstone that is over.
@@ -285,9 +391,36 @@ class Environments:
             resource_version=tombstone.resource_version,
         )
 
+    async def _request(self, request: CommandRequest | SweepRequest) -> str:
+        with suppress(Conflict):  # it is there already
+            await self._client.create(request.manifest(), manager=RECORDER)
+        return request.name
+
+    async def _is_dismissed(self, project: str, branch: str, news: Wanted) -> bool:
+        """Whether somebody has ended the environment at this commit, also while it is still going."""
+        name = slug(project, branch)
+        live = await self.get(name)
+        if live is not None:
+            is_going = "deletionTimestamp" in live["metadata"]
+            return (
+                is_going and bool(notes_of(live).dismissed) and live["spec"].get("revision", "") in {"", news.revision}
+            )
+        stone = await self._recorder.tombstone(name)
+        return stone is not None and bool(stone.dismissed) and stone.revision in {"", news.revision}
+
     def _address(self, name: str) -> Manifest:
         return {
             "apiVersion": API_VERSION,
             "kind": "Environment",
             "metadata": {"name": name, "namespace": self._namespace},
         }
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _left_in_gitlab(live: Mapping[str, Any], before: Tombstone | None) -> GitLabStatus | None:
+    """What a record that goes has left in GitLab, and what one before it has and nobody took over."""
+    told = told_of(live)
+    return told if before is None or before.told is None else together(told, before.told)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -58,6 +59,7 @@ class Holds:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def acquire(self, account: Account, hold: Hold, *, adopt: Policy | None = None) -> str | None:
         """
@@ -81,17 +83,18 @@ class Holds:
             Invalid: No more holds fit on the object.
 
         """
-        for _ in range(TRIES):
-            seen = await self._look(account)
-            if seen is None:
-                return None
-            self._check(account, seen, hold)
-            on_namespace = _missing(seen.namespace, hold, adopt=None, adopted=False)
-            on_account = _missing(seen.account, hold, adopt=adopt, adopted=_is_adopted(seen.account))
-            if not on_namespace and not on_account:
-                return seen.uid
-            if await self._write(account, hold, seen, on_namespace, on_account):
-                return seen.uid
+        async with self._turn(account.namespace):
+            for _ in range(TRIES):
+                seen = await self._look(account)
+                if seen is None:
+                    return None
+                self._check(account, seen, hold)
+                on_namespace = _missing(seen.namespace, hold, adopt=None, adopted=False)
+                on_account = _missing(seen.account, hold, adopt=adopt, adopted=_is_adopted(seen.account))
+                if not on_namespace and not on_account:
+                    return seen.uid
+                if await self._write(account, hold, seen, on_namespace, on_account):
+                    return seen.uid
         raise Conflict(f"hold ServiceAccount {account}: others keep taking the hold off its Namespace; try again")
 
     async def adopt(self, account: Account, policy: Policy) -> str | None:
@@ -152,9 +155,10 @@ class Holds:
             Conflict: An object was replaced meanwhile: call again.
 
         """
-        if account.name:
-            await self._take_off(SERVICE_ACCOUNTS, account, key)
-        await self.release_namespace(account.namespace, key)
+        async with self._turn(account.namespace):
+            if account.name:
+                await self._take_off(SERVICE_ACCOUNTS, account, key)
+            await self._free_namespace(account.namespace, key)
 
     async def release_namespace(self, namespace: str, key: str) -> None:
         """
@@ -165,15 +169,8 @@ class Holds:
             key: Of the hold.
 
         """
-        if await self._value_inside(namespace, key) is not None:
-            return
-        there = Account(namespace, "")
-        await self._take_off(NAMESPACES, there, key)
-        # Another ServiceAccount there may have been held with this key since we looked. Whoever did looks at the
-        # Namespace afterwards, and we look at the ServiceAccounts: one of us sees it.
-        value = await self._value_inside(namespace, key)
-        if value is not None:
-            await self._patch(NAMESPACES, there, {"annotations": {key: value}})
+        async with self._turn(namespace):
+            await self._free_namespace(namespace, key)
 
     async def holding(self, key: str) -> tuple[Account, ...]:
         """
@@ -260,6 +257,21 @@ class Holds:
         body = {"metadata": {"uid": uid, "annotations": {RELEASED: uid}}}
         await self._client.merge_patch(resource, name, namespace, body, manager=MANAGER)
 
+    async def withhold(self, namespace: str, uid: str) -> None:
+        """
+        Say that a Namespace that was released may not be deleted after all.
+
+        Args:
+            namespace: Its name.
+            uid: Its UID.
+
+        Raises:
+            Conflict: It is gone.
+            Invalid: Another Namespace has the name now.
+
+        """
+        await self._patch(NAMESPACES, Account(namespace, ""), {"uid": uid, "annotations": {RELEASED: None}})
+
     async def delete_released(self, account: Account, uid: str) -> bool:
         """
         Delete a ServiceAccount that nobody uses any more.
@@ -305,6 +317,24 @@ class Holds:
 
         """
         await self._patch(SERVICE_ACCOUNTS, account, {"uid": uid, "ownerReferences": None})
+
+    def _turn(self, namespace: str) -> asyncio.Lock:
+        """One writer of ours at a time: of twenty the API server refuses most, for each writes the whole object."""
+        turn = self._turns.get(namespace)
+        if turn is None:
+            turn = self._turns[namespace] = asyncio.Lock()
+        return turn
+
+    async def _free_namespace(self, namespace: str, key: str) -> None:
+        if await self._value_inside(namespace, key) is not None:
+            return
+        there = Account(namespace, "")
+        await self._take_off(NAMESPACES, there, key)
+        # Another process may have held a ServiceAccount there with this key since we looked. Whoever did looks at the
+        # Namespace afterwards, and we look at the ServiceAccounts: one of us sees it.
+        value = await self._value_inside(namespace, key)
+        if value is not None:
+            await self._patch(NAMESPACES, there, {"annotations": {key: value}})
 
     async def _look(self, account: Account) -> _Pair | None:
         namespace, found = await asyncio.gather(
@@ -358,7 +388,7 @@ class Holds:
             if SERVICE_ACCOUNTS in written:
                 await self._take_off(SERVICE_ACCOUNTS, account, key)
             if NAMESPACES in written:
-                await self.release_namespace(account.namespace, key)
+                await self._free_namespace(account.namespace, key)
         except EnvprovError as error:
             log.warning("hold not undone", account=str(account), key=key, error=str(error))
             return f"; the hold could not be taken back ({error})"

@@ -14,6 +14,7 @@ from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
 from envprov.domain.project_status import CONFIRMED, ProjectStatus, read_status
 from envprov.domain.sweep import Seen, Tracked
+from envprov.kube import requests
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.record import CONTROLLER, known_of, notes_of
@@ -25,9 +26,6 @@ Manifest = Mapping[str, Any]
 
 SWEEP = "envprov-sweep"
 """Field manager of what the sweep notes on records."""
-
-REQUEST = "sweep"
-"""Value of the label RECORD on a ConfigMap that asks for a sweep."""
 
 _STONE = "tombstone"
 
@@ -57,11 +55,11 @@ class SweepBook:
 
     def tracked(self) -> dict[str, Tracked]:
         """All Projects that come from GitLab and can be understood, by name."""
-        requests: dict[str, set[str]] = {}
+        asked: dict[str, set[str]] = {}
         for item in self.config_maps():
-            if _record(item) == REQUEST:
+            if _record(item) == requests.SWEEP:
                 name = str((item.get("data") or {}).get("project", ""))
-                requests.setdefault(name, set()).add(item["metadata"]["uid"])
+                asked.setdefault(name, set()).add(item["metadata"]["uid"])
         found: dict[str, Tracked] = {}
         for item in self.projects():
             try:
@@ -70,7 +68,7 @@ class SweepBook:
                 continue  # each of its Environments says so
             if project.spec.gitlab is None or "deletionTimestamp" in item["metadata"]:
                 continue
-            urgent = requests.get(project.name, set()) | self._doubts(project.name)
+            urgent = asked.get(project.name, set()) | self._doubts(project.name)
             found[project.name] = Tracked(
                 project=project,
                 ref=project.spec.gitlab.project,
@@ -138,10 +136,10 @@ class SweepBook:
         await self.client.apply_status(body, manager=CONTROLLER)
 
     async def settle(self, tracked: Tracked) -> None:
-        """Take away the requests for a sweep that were there when the one that has just ended began."""
+        """Take away the requests for a sweep that the one which begins now answers."""
         for item in tuple(self.config_maps()):
             metadata = item["metadata"]
-            if _record(item) == REQUEST and metadata["uid"] in tracked.urgent:
+            if _record(item) == requests.SWEEP and metadata["uid"] in tracked.urgent:
                 await self.client.delete(CONFIG_MAPS, metadata["name"], self.control_namespace, uid=metadata["uid"])
 
     def _doubts(self, project: str) -> set[str]:

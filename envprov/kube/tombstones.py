@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
+from envprov.domain.environment import GitLabStatus
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.names import slug
 from envprov.domain.objects import ENVIRONMENT, MANAGED_BY, MANAGER
@@ -19,6 +22,8 @@ from envprov.domain.trail import Trail
 
 LIFETIME = timedelta(minutes=10)
 """Longer than any delivery is under way."""
+GIVE_UP = timedelta(days=7)
+"""How long something may be owed to GitLab: its project may be gone, or nobody may reach it any more."""
 
 SELECTOR = f"{RECORD}=tombstone"
 
@@ -38,6 +43,7 @@ class Tombstone:
         revision: Commit that the record asked for.
         dismissed: Why it went although its branch may still be there, or "": the sweep makes no new record at the
             same commit.
+        told: What the record has left in GitLab, which is to be taken out again; None for nothing.
         namespace: Control namespace.
         uid: UID of the ConfigMap; "" for one that is not there yet.
         resource_version: As it was read; likewise.
@@ -53,12 +59,22 @@ class Tombstone:
     namespace: str
     revision: str = ""
     dismissed: str = ""
+    told: GitLabStatus | None = None
     uid: str = ""
     resource_version: str = ""
 
-    def is_over(self, now: datetime) -> bool:
-        """Whether it may be forgotten: nothing is owed, no sweep needs it, and no delivery can be that late."""
-        return self.successor is None and not self.dismissed and now - self.deleted_at >= LIFETIME
+    def is_over(self, now: datetime, *, is_swept: bool) -> bool:
+        """
+        Whether it may be forgotten: nothing is owed, and no delivery can be that late.
+
+        Args:
+            now: Aware moment.
+            is_swept: Whether its Project comes from GitLab, so that a sweep needs to know what was dismissed.
+
+        """
+        is_needed = self.successor is not None or (is_swept and bool(self.dismissed))
+        is_needed |= self.told is not None and now - self.deleted_at < GIVE_UP
+        return not is_needed and now - self.deleted_at >= LIFETIME
 
     def manifest(self) -> dict[str, Any]:
         """The ConfigMap, with UID and resourceVersion as preconditions if it was read."""
@@ -72,6 +88,8 @@ class Tombstone:
             data["successor"] = self.successor
         if self.dismissed:
             data |= {"revision": self.revision, "dismissed": self.dismissed}
+        if self.told is not None:
+            data["gitlab"] = self.told.model_dump_json(by_alias=True, exclude_none=True)
         read = {"uid": self.uid, "resourceVersion": self.resource_version} if self.uid else {}
         return {
             "apiVersion": "v1",
@@ -122,6 +140,7 @@ def parse_tombstone(manifest: Mapping[str, Any]) -> Tombstone:
         namespace=metadata["namespace"],
         revision=data.get("revision", ""),
         dismissed=data.get("dismissed", ""),
+        told=_told(data.get("gitlab")),
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
     )
@@ -132,4 +151,12 @@ def readable_tombstone(manifest: Mapping[str, Any]) -> Tombstone | None:
     try:
         return parse_tombstone(manifest)
     except InvalidRecord:
+        return None
+
+
+def _told(text: str | None) -> GitLabStatus | None:
+    """What was left in GitLab; what cannot be read is owed to nobody."""
+    try:
+        return GitLabStatus.model_validate_json(text) if text else None
+    except ValidationError:
         return None

@@ -39,6 +39,16 @@ def controller(installation: Installation) -> Process:
     return installation.start_controller().ready()
 
 
+@pytest.fixture
+def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
+    """Yield an installation whose processes one test alone starts and kills."""
+    namespace = f"envprov-k-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", namespace)
+    with installed(cluster, namespace, tmp_path) as there:
+        yield there
+    cluster.discard(namespace)
+
+
 @dataclass(frozen=True)
 class Shop:
     """

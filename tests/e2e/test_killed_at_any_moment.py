@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Cluster
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
-from tests.shipped import Installation, Process, condition, installed
+from tests.shipped import Installation, Process, condition
 
 Commits = Callable[[int], str]
 BRANCH = "feature/fragile"
-
-
-@pytest.fixture
-def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
-    """Yield an installation whose processes this test alone starts and kills."""
-    namespace = f"envprov-k-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", namespace)
-    with installed(cluster, namespace, tmp_path) as there:
-        yield there
-    cluster.discard(namespace)
 
 
 def shop_of(own: Installation, receiver: Process) -> Shop:

@@ -36,12 +36,12 @@ def rights(subject_namespace: str, name: str) -> list[dict[str, Any]]:
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]
     subject = {"kind": "ServiceAccount", "name": name, "namespace": subject_namespace}
     return [
-        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": "deploy"}, "rules": rules},
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules},
         {
             "apiVersion": f"{api}/v1",
             "kind": "RoleBinding",
-            "metadata": {"name": "deploy"},
-            "roleRef": {"apiGroup": api, "kind": "Role", "name": "deploy"},
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
             "subjects": [subject],
         },
     ]
@@ -66,48 +66,68 @@ def keep(shop: Shop, branches: list[str]) -> set[str]:
     return {f"{shop.installation.namespace}/{name}" for name in names}
 
 
-@pytest.mark.parametrize("policy", ["keep", "delete-with-last-user"])
-def test_five_environments_share_an_account_until_the_last_is_gone(
-    make_shop: Callable[..., Shop], shared: str, commits: Commits, policy: str
+def test_five_environments_share_accounts_until_the_last_is_gone(
+    make_shop: Callable[..., Shop], shared: str, commits: Commits
 ) -> None:
+    # One order, in which some go at once: all orders, without Helm, are in tests/integration/guard/test_every_order.py.
+    policies = {"deployer": "keep", "preview": "delete-with-last-user"}
     shop = make_shop(
-        sharedServiceAccounts=[{"namespace": shared, "name": "deployer", "policy": policy}],
-        values={"extra": rights(shared, "deployer")},
+        sharedServiceAccounts=[
+            {"namespace": shared, "name": name, "policy": policy} for name, policy in policies.items()
+        ],
+        values={"extra": [*rights(shared, "deployer"), *rights(shared, "preview")]},
     )
     cluster = shop.installation.cluster
-    if policy == "delete-with-last-user":
-        # Before it deletes one, the controller must be able to see who has a token of it.
-        user = f"system:serviceaccount:{shop.installation.namespace}:envprov"
-        cluster.kubectl("create", "role", "guard", "-n", shared, "--verb=list", "--resource=secrets")
-        cluster.kubectl("create", "rolebinding", "guard", "-n", shared, "--role=guard", f"--user={user}")
+    cluster.kubectl("create", "serviceaccount", "preview", "-n", shared)
+    # Before it deletes one, the controller must be able to see who has a token of it.
+    user = f"system:serviceaccount:{shop.installation.namespace}:envprov"
+    cluster.kubectl("create", "role", "guard", "-n", shared, "--verb=list", "--resource=secrets")
+    cluster.kubectl("create", "rolebinding", "guard", "-n", shared, "--role=guard", f"--user={user}")
     for number, branch in enumerate(BRANCHES):
         assert shop.create(branch, commits(number)) == 202
     for number, branch in enumerate(BRANCHES):
         shop.ready(branch, commits(number), within=90)
-    uid = (account(cluster, shared, "deployer") or {})["metadata"]["uid"]
-    left = [BRANCHES[index] for index in (2, 0, 4, 1, 3)]
-    assert holders(cluster, shared, "deployer") == keep(shop, left)
-    while left:
-        refused = cluster.kubectl("delete", "sa", "deployer", "-n", shared, check=False)
-        assert "envprov-delete-guard" in refused
-        assert "Environment" in refused
-        branch = left.pop(0)
-        number = BRANCHES.index(branch)
-        assert shop.delete(branch, commits(number)) == 202
-        shop.gone(branch)
-        if left:
-            assert holders(cluster, shared, "deployer") == keep(shop, left)
-            live = account(cluster, shared, "deployer")
+    uids = {name: (account(cluster, shared, name) or {})["metadata"]["uid"] for name in policies}
+
+    def assert_held_by(left: list[str]) -> None:
+        for name, uid in uids.items():
+            live = account(cluster, shared, name)
             assert live is not None
-            assert live["metadata"]["uid"] == uid
-            assert "deletionTimestamp" not in live["metadata"]
-    if policy == "keep":
-        live = account(cluster, shared, "deployer")
-        assert live is not None
-        assert live["metadata"]["uid"] == uid
-        assert holders(cluster, shared, "deployer") == set()
-    else:
-        eventually(lambda: account(cluster, shared, "deployer") is None, within=60, message="it outlived its last user")
+            assert (live["metadata"]["uid"], "deletionTimestamp" in live["metadata"]) == (uid, False)
+            assert holders(cluster, shared, name) == keep(shop, left)
+            refused = cluster.kubectl("delete", "sa", name, "-n", shared, check=False)
+            assert "envprov-delete-guard" in refused
+            assert "Environment" in refused
+
+    left = list(BRANCHES)
+    for going in ([2], [0, 4, 1], [3]):
+        assert_held_by(left)
+        for number in going:
+            assert shop.delete(BRANCHES[number], commits(number)) == 202
+        for number in going:
+            shop.gone(BRANCHES[number])
+            left.remove(BRANCHES[number])
+    live = account(cluster, shared, "deployer")
+    assert live is not None
+    assert live["metadata"]["uid"] == uids["deployer"]
+    assert holders(cluster, shared, "deployer") == set()
+    eventually(lambda: account(cluster, shared, "preview") is None, within=60, message="it outlived its last user")
+
+
+def test_a_project_that_wants_an_account_kept_is_heard_although_it_is_held_long_since(
+    make_shop: Callable[..., Shop], shared: str, commits: Commits
+) -> None:
+    entry = {"namespace": shared, "name": "deployer", "policy": "delete-with-last-user"}
+    shop = make_shop(sharedServiceAccounts=[entry])
+    shop.up("feature/x", commits(1))
+
+    def policy() -> str:
+        live = account(shop.installation.cluster, shared, "deployer") or {}
+        return str(live["metadata"]["annotations"]["envprov.io/guard-policy"])
+
+    assert policy() == "delete-with-last-user"
+    shop.installation.project(shop.name, sharedServiceAccounts=[entry | {"policy": "keep"}])
+    eventually(lambda: policy() == "keep", message="the account would still go with its last user")
 
 
 def test_nobody_deletes_a_held_account_with_envprov_stopped(

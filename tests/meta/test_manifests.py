@@ -359,8 +359,15 @@ def test_pods_get_what_they_need_and_no_more(kustomized: list[Manifest]) -> None
         assert sorted(container["resources"]["requests"]) == ["cpu", "ephemeral-storage", "memory"]
         assert sorted(container["resources"]["limits"]) == ["ephemeral-storage", "memory"]
         assert container["image"] == "registry.example.com/envprov:0.1.0"
-    mounts = {name for name, pod in pods.items() if any("secret" in volume for volume in pod["volumes"])}
-    assert mounts == {"envprov-receiver"}
+    mounts = {
+        name: [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
+        for name, pod in pods.items()
+    }
+    assert mounts == {
+        "envprov-cleanup": ["envprov-gitlab"],
+        "envprov-controller": ["envprov-gitlab"],
+        "envprov-receiver": ["envprov-webhook", "envprov-webhook-signing"],
+    }
 
 
 def test_a_delivery_is_not_let_down_by_a_rollout(kustomized: list[Manifest]) -> None:

@@ -25,11 +25,12 @@ from envprov.domain.actions import (
     ReleaseAccount,
     RollBackRelease,
     UninstallRelease,
+    WithholdNamespace,
 )
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, Invalid, TerminalError
-from envprov.domain.guard import Verdict
+from envprov.domain.guard import KEEP, Policy, Verdict
 from envprov.domain.health import Condition, Health, Workloads
 from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE, Account
 from envprov.domain.objects import HUSK_QUOTA
@@ -106,7 +107,7 @@ class Elsewhere:
 
     uid: str = "u-elsewhere"
     holds: set[str] = field(default_factory=set)
-    policy: str | None = None
+    policy: Policy | None = None
 
 
 @dataclass
@@ -139,6 +140,8 @@ class FakeCluster:
         clock: What time it is, if anybody asks.
         settle: How long a fence must have stood when the guard is asked for the last time.
         afterwards: Called with each action that was carried out.
+        ghosts: Objects older than their namespace.
+        late: Who uses what was in the namespace when it is gone.
 
     """
 
@@ -169,6 +172,7 @@ class FakeCluster:
     settle: timedelta = timedelta(seconds=5)
     afterwards: Callable[[str], None] = lambda _: None
     ghosts: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
     done: list[str] = field(default_factory=list)
     _said: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     _versions: int = 0
@@ -211,6 +215,12 @@ class FakeCluster:
         self._asked_at = self.clock() if self.clock else None
         self.faults.end(number)
         return GuardSeen(self.disarmed, self.verdict)
+
+    async def look_back(self, identity: Identity) -> tuple[str, ...]:
+        number = self.faults.begin("look back")
+        assert self._seen(identity).state is NamespaceState.MISSING
+        self.faults.end(number)
+        return self.late
 
     def alarm(self) -> GuardSeen | None:
         return GuardSeen(self.disarmed, Verdict("Blocked")) if self.disarmed else None
@@ -286,7 +296,7 @@ class FakeCluster:
     def _accounts(self, desired: Desired, *, in_sync: bool) -> dict[Account, AccountSeen]:
         wanted = {*desired.shared, *desired.held, *(() if in_sync else self.rendered.referred)}
         return {
-            account: AccountSeen(one.uid, desired.identity.holder.key in one.holds, one.policy is not None)
+            account: AccountSeen(one.uid, desired.identity.holder.key in one.holds, one.policy)
             if (one := self.elsewhere.get(account)) is not None
             else AccountSeen()
             for account in sorted(wanted)
@@ -337,7 +347,7 @@ class FakeCluster:
             case HoldAccount(identity=identity, account=account, policy=policy):
                 one = self.elsewhere[account]
                 one.holds.add(identity.holder.key)
-                one.policy = policy or one.policy
+                one.policy = KEEP if one.policy == KEEP else policy or one.policy
             case ReleaseAccount(identity=identity, account=account):
                 assert self._seen(identity).state in {NamespaceState.MISSING, NamespaceState.FOREIGN}
                 self.elsewhere[account].holds.discard(identity.holder.key)
@@ -350,6 +360,8 @@ class FakeCluster:
                 self._rehearse(accounts)
                 self._assert_asked_after_settling()
                 self._note(namespace, uid, RELEASED, uid)
+            case WithholdNamespace(namespace=namespace, uid=uid):
+                del self._namespace(namespace, uid)["annotations"][RELEASED]
 
     def fenced(self, namespace: str) -> set[str]:
         """Names of the ServiceAccounts that get no new pods and tokens."""

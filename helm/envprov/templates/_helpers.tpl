@@ -16,8 +16,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{/* What is given, and over it what the pods below rely on. */}}
 {{- define "envprov.settings" -}}
 {{- $own := dict
-  "webhook" (dict "host" "0.0.0.0" "port" 8080 "token_files" (list "/etc/envprov/webhook"))
+  "webhook" (dict "host" "0.0.0.0" "port" 8080 "token_files" (list "/etc/envprov/webhook") "signing_token_files" (list "/etc/envprov/signing"))
   "controller" (dict "host" "0.0.0.0" "port" 8081)
+  "gitlab" (dict "token_file" "/etc/envprov/gitlab/token")
 -}}
 {{- mustMergeOverwrite (deepCopy .Values.settings) $own | toYaml }}
 {{- end }}

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from envprov.domain.names import slug
+from envprov.domain.policies import CANARY
 from tests.integration.cli.calling import Cli, Ended
 from tests.shipped import Installation, installed
 
@@ -40,12 +41,13 @@ def tombstone(cli: Cli, branch: str, deleted_at: datetime) -> str:
     return name
 
 
-def orphan(cli: Cli, owner: str) -> str:
+def orphan(cli: Cli, owner: str, *, name: str = "", project: str = "") -> str:
     """Write the namespace of an environment; return its name."""
-    name = f"env-orphan-{secrets.token_hex(4)}"
+    name = name or f"env-orphan-{secrets.token_hex(4)}"
+    labels = {"envprov.io/guard": "env"} | ({"envprov.io/project": project} if project else {})
     metadata = {
         "name": name,
-        "labels": {"envprov.io/guard": "env"},
+        "labels": labels,
         "annotations": {"envprov.io/owner": owner, "envprov.io/branch": "gone"},
     }
     cli.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -63,15 +65,23 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
     young = tombstone(cli, "young", datetime.now(UTC) - timedelta(minutes=9))
     lost, kept = orphan(cli, f"{cli.namespace}/lost"), orphan(cli, f"{cli.namespace}/{alive}")
     foreign = orphan(cli, "another-envprov/lost")
+    ours = f"another-{secrets.token_hex(3)}"
+    whose = slug(ours, "gone")
+    orphan(cli, f"{cli.namespace}/{whose}", name=f"env-{whose}", project=ours)
+    settings = cli.folder / "settings.yaml"
+    settings.write_text("sweep: {grace: PT0.001S}\n")
     cleaner = as_account(cli, installation, "envprov-cleanup")
+    grace = ("--settings", str(settings))
+    cli.project("shop")
 
-    planned = cleaner.call("cleanup", "--dry-run", "-o", "json")
+    planned = cleaner.call("cleanup", "--dry-run", "-o", "json", *grace)
     assert planned.returncode == 0, planned.stderr
     found = {row["what"]: row for row in json.loads(planned.stdout)}
     assert set(found) == {
         f"Environment {expired}",
         f"tombstone {old.removeprefix('tombstone-')}",
         f"Namespace {lost}",
+        f"Namespace env-{whose}",
     }
     assert found[f"Environment {expired}"] == {
         "what": f"Environment {expired}",
@@ -81,18 +91,62 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
         "action": "delete",
     }
     assert "delete it by hand" in found[f"Namespace {lost}"]["action"]
+    assert found[f"Namespace env-{whose}"]["action"] == "tear down"
     assert {item["metadata"]["name"] for item in cli.get("env")} == {expired, pinned, alive}
 
-    done = cleaner.call("cleanup")
+    done = cleaner.call("cleanup", *grace)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION"]
     assert "delete: done" in done.stdout
-    assert {item["metadata"]["name"] for item in cli.get("env")} == {pinned, alive}
+    left = {item["metadata"]["name"]: item["metadata"].get("deletionTimestamp") for item in cli.get("env")}
+    assert set(left) == {pinned, alive, whose}
+    assert left[whose]  # its record is back, and on its way down: the controller tears down what it stands for
+    cli.cluster.kubectl(
+        "patch", "env", whose, "-n", cli.namespace, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}'
+    )
     stones = {item["metadata"]["name"] for item in cli.get("configmap", "-l", "envprov.io/record=tombstone")}
     assert stones == {young}
-    for name in (lost, kept, foreign):
+    requests = {item["metadata"]["name"] for item in cli.get("configmap", "-l", "envprov.io/record=sweep")}
+    assert requests == {"sweep-shop"}  # GitLab is not configured here: the controller is asked to sweep
+    for name in (lost, kept, foreign, f"env-{whose}"):
         assert cli.cluster.kubectl("get", "namespace", name, "-o", "jsonpath={.status.phase}") == "Active"
         cli.cluster.discard(name)
+
+
+def test_environments_of_a_project_that_is_gone_go_and_of_many_only_the_report(cli: Cli) -> None:
+    few = {cli.record(f"few/{number}", "few") for number in range(2)}
+    many = {cli.record(f"many/{number}", "many") for number in range(6)}
+    settings = cli.folder / "settings.yaml"
+    settings.write_text("sweep: {grace: PT0.001S}\n")
+    said = cli.call("cleanup", "-o", "json", "--settings", str(settings))
+    assert said.returncode == 0, said.stderr
+    rows = {row["what"]: row for row in json.loads(said.stdout)}
+    assert {row["why"] for row in rows.values()} == {"ProjectGone"}
+    assert all(rows[f"Environment {name}"]["action"] == "delete: done" for name in few)
+    assert all("too many at once" in rows[f"Environment {name}"]["action"] for name in many)
+    assert {item["metadata"]["name"] for item in cli.get("env") if "deletionTimestamp" not in item["metadata"]} == many
+
+
+def test_a_young_project_or_namespace_that_is_away_for_a_moment_costs_nothing(cli: Cli) -> None:
+    name = cli.record("feature/x")
+    said = cli.call("cleanup")
+    assert (said.returncode, said.stdout) == (0, ""), said.stderr
+    assert [item["metadata"]["name"] for item in cli.get("env")] == [name]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_agreeing_to_a_mass_deletion(cli: Cli, *, annotated: bool) -> None:
+    cli.project("shop")
+    if annotated:
+        sweep = {"completedAt": PAST, "branches": 1, "wanted": 1, "braked": 4, "missing": ["a"], "confirmation": "d1"}
+        status = json.dumps({"status": {"sweep": sweep}})
+        cli.cluster.kubectl(
+            *("patch", "eproj", "shop", "-n", cli.namespace, "--subresource=status", "--type=merge", "-p", status)
+        )
+    said = cli.call("cleanup", "--confirm-mass-delete", "shop")
+    (project,) = cli.get("eproj")
+    agreed = project["metadata"].get("annotations", {}).get("envprov.io/confirmed-mass-delete")
+    assert (said.returncode, agreed) == ((0, "d1") if annotated else (2, None)), said.stderr
 
 
 def test_nothing_to_clean_up_is_said(cli: Cli) -> None:
@@ -106,7 +160,7 @@ def test_a_failure_does_not_stop_the_rest(cli: Cli) -> None:
     cli.report(expired, expiresAt=PAST)
     for words in (
         ("create", "serviceaccount", "limited"),
-        ("create", "role", "limited", "--verb=get,list,delete", "--resource=environments.envprov.io"),
+        ("create", "role", "limited", "--verb=get,list,patch,delete", "--resource=environments.envprov.io"),
         ("create", "rolebinding", "limited", "--role=limited", f"--serviceaccount={cli.namespace}:limited"),
     ):
         cli.cluster.kubectl(*words, "-n", cli.namespace)
@@ -117,6 +171,36 @@ def test_a_failure_does_not_stop_the_rest(cli: Cli) -> None:
     assert "error: list Namespace" in said.stderr
     assert "delete: done" in said.stdout
     assert cli.get("env") == []
+
+
+# --- extend, pin, unpin
+
+
+def test_an_environment_is_extended_and_pinned(cli: Cli) -> None:
+    cli.project("shop", limits={"lifetime": "P30D"})
+    name = cli.record("feature/x")
+    assert "has no end" in cli.call("extend", "feature/x", "3d", "--project", "shop").stderr
+    cli.report(name, expiresAt=PAST)
+    before = datetime.now(UTC)
+    said = cli.call("extend", "feature/x", "3d", "--project", "shop")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("feature/x stays until ")
+    (live,) = cli.get("env")
+    at, until = (
+        datetime.fromisoformat(part) for part in live["metadata"]["annotations"]["envprov.io/extended"].split()
+    )
+    assert before - timedelta(seconds=1) <= at <= datetime.now(UTC)
+    assert timedelta(days=3) - timedelta(seconds=2) <= until - at <= timedelta(days=3)
+    far = cli.call("extend", "feature/x", "31d", "--project", "shop")
+    assert far.returncode == 4
+    assert "limits.lifetime" in far.stderr
+    wrong = cli.call("extend", "feature/x", "soon", "--project", "shop")
+    assert (wrong.returncode, "3d, 12h or 1w3d" in wrong.stderr) == (2, True)
+    assert cli.call("pin", "feature/x", "--project", "shop").returncode == 0
+    assert cli.get("env")[0]["spec"]["pinned"] is True
+    assert cli.call("unpin", "feature/x", "--project", "shop").returncode == 0
+    assert not cli.get("env")[0]["spec"].get("pinned")
+    assert "envprov.io/extended" in cli.get("env")[0]["metadata"]["annotations"]
 
 
 # --- manifests
@@ -140,7 +224,8 @@ def states(said: Ended) -> dict[str, str]:
     return {row["name"]: row["state"] for row in json.loads(said.stdout)}
 
 
-def test_doctor_finds_a_healthy_installation_healthy(cli: Cli, tmp_path: Path) -> None:
+def test_doctor_finds_a_healthy_installation_healthy(armed: Cli, tmp_path: Path) -> None:
+    cli = armed
     token = tmp_path / "token"
     token.write_text("secret-of-the-test")
     token.chmod(0o600)
@@ -150,7 +235,8 @@ def test_doctor_finds_a_healthy_installation_healthy(cli: Cli, tmp_path: Path) -
     cli.lease()
     said = cli.call("doctor", "--settings", str(settings), "-o", "json")
     assert said.returncode == 0, said.stdout
-    assert set(states(said).values()) == {"ok"}
+    assert set(states(said).values()) == {"ok"}, said.stdout
+    assert "guard" in states(said)
     assert "secret-of-the-test" not in said.stdout
     table = cli.call("doctor", "--settings", str(settings))
     assert table.stdout.splitlines()[0].split() == ["CHECK", "STATE", "FOUND", "AND", "WHAT", "TO", "DO"]
@@ -187,7 +273,7 @@ def test_doctor_knows_the_rights_of_each_identity(cli: Cli, installation: Instal
     said = as_account(cli, installation, "envprov-cleanup").call("doctor", "-o", "json")
     (row,) = [row for row in json.loads(said.stdout) if row["name"] == "permissions"]
     assert row["state"] == "failed"
-    assert f"create environments.envprov.io in namespace {cli.namespace}" in row["message"]
+    assert f"watch environments.envprov.io in namespace {cli.namespace}" in row["message"]
     assert said.returncode == 1
 
 
@@ -201,3 +287,21 @@ def test_doctor_notices_a_project_that_cannot_work(cli: Cli) -> None:
     cli.apply(manifest)
     said = cli.call("doctor", "-o", "json")
     assert states(said)["project half"] == "failed"
+
+
+def test_doctor_says_that_the_guard_lets_go_of_what_is_held(armed: Cli) -> None:
+    canary = ("serviceaccount", CANARY, "-n", armed.namespace)
+    uid = json.loads(armed.cluster.kubectl("get", *canary, "-o", "json"))["metadata"]["uid"]
+    # Whoever may override, as an administrator may, is let through by the policy.
+    armed.cluster.kubectl("annotate", *canary, f"envprov.io/force-delete-uid={uid}")
+    said = armed.call("doctor", "-o", "json")
+    (row,) = [row for row in json.loads(said.stdout) if row["name"] == "guard"]
+    assert (row["state"], said.returncode) == ("failed", 1)
+    assert row["message"].startswith("disarmed: ")
+    assert "envprov guard status" in row["remedy"]
+
+
+def test_doctor_does_not_guess_whether_the_guard_is_armed(cli: Cli, enforced: None) -> None:  # noqa: ARG001
+    (row,) = [row for row in json.loads(cli.call("doctor", "-o", "json").stdout) if row["name"] == "guard"]
+    assert (row["state"], row["remedy"]) == ("warning", "`envprov guard status` says more")
+    assert f"no ServiceAccount {cli.namespace}/{CANARY}" in row["message"]

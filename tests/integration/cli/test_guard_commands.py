@@ -15,9 +15,7 @@ import pytest
 import yaml
 
 from envprov.domain.holds import Hold, Holder
-from envprov.domain.platform import Platform
-from envprov.domain.policies import CANARY, DELETE_GUARD, policies
-from tests.cluster import Cluster
+from envprov.domain.policies import CANARY
 from tests.eventually import eventually
 from tests.integration.cli.calling import Cli, Ended
 from tests.shipped import Installation
@@ -26,25 +24,6 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 SHOWN = ("serviceaccounts", "namespaces", "environments.envprov.io")
 DRY_RUN = ("delete", "serviceaccount", "--dry-run=server")
 RULE = "apiGroups: [envprov.io], resources: [holds], verbs: [manage]"
-
-
-@pytest.fixture(scope="module")
-def enforced(cluster: Cluster) -> None:
-    """Put the policies in force."""
-    listed = {"apiVersion": "v1", "kind": "List", "items": list(policies(Platform().controller_account))}
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(listed))
-
-
-@pytest.fixture
-def armed(cli: Cli, enforced: None) -> Cli:  # noqa: ARG001
-    """Return a person where the policies are in force, and a canary shows it."""
-    canary(cli)
-    eventually(
-        lambda: DELETE_GUARD in cli.cluster.kubectl(*DRY_RUN, CANARY, "-n", cli.namespace, check=False),
-        within=30,
-        message="the policies do not come into force",
-    )
-    return cli
 
 
 @pytest.fixture
@@ -63,13 +42,6 @@ def namespace(cli: Cli, name: str, **metadata: Any) -> Iterator[str]:  # noqa: A
         yield name
     finally:
         cli.cluster.discard(name)
-
-
-def canary(cli: Cli, **annotations: str) -> None:
-    """Make the canary as a controller does, with more annotations."""
-    key, value = "hold.envprov.io/canary", Hold(Holder("Canary", "", "envprov"), NOW).value()
-    metadata = {"name": CANARY, "namespace": cli.namespace, "annotations": {key: value, **annotations}}
-    cli.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 
 
 def note_on(cli: Cli, what: str, name: str, home: str | None = None, **notes: str) -> None:
@@ -291,7 +263,7 @@ def test_explain_says_who_keeps_an_account(cli: Cli, home: str) -> None:
     assert (used["kind"], used["strength"], used["evidence"], used["keeps"]) == ("Deployment", "live", "seen", True)
     assert used["how"] == "spec.template.spec.serviceAccountName"
     assert (declared["kind"], declared["strength"], declared["how"]) == ("External", "declared", "tags")
-    assert found["onDelete"] == "refused: 1 holds are on it"
+    assert found["onDelete"] == "refused: 1 hold is on it"
     assert found["unread"] == []
     table = cli.call("guard", "explain", f"{home}/deployer")
     assert table.stdout.startswith(f"ServiceAccount {home}/deployer: kept by 2\n")

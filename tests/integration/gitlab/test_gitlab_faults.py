@@ -119,7 +119,9 @@ def test_every_fault_has_its_error(  # the rows are the point
     words: str,
 ) -> None:
     gitlab.fault(fault, pattern, **given)
+    begun = time.monotonic()
     caught = refused(gitlab, call)
+    assert time.monotonic() - begun < 15, "the client is closed long after its limit of a second"
     assert type(caught) is error
     assert re.search(words, str(caught))
 

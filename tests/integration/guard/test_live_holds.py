@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from envprov.domain.errors import Conflict, Forbidden, HoldLost, Invalid
 from envprov.domain.holds import FENCED, GUARD, POLICY, RELEASED, USED, Account, Holder, read_holds
-from envprov.kube.client import KubeClient
+from envprov.kube.client import KubeClient, Object
 from envprov.kube.holds import Holds
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, Resource
 from tests.cluster import Cluster
@@ -132,6 +133,70 @@ def test_forty_holders_at_once_lose_nothing(guarded: Cluster, control_namespace:
         assert await keys_on(client, account) == ({holds[0].key}, {holds[0].key})
 
     tell(guarded, story)
+
+
+class Crowded(KubeClient):
+    """
+    A client that notes how many patches of Namespaces and ServiceAccounts are under way at the same time.
+
+    Attributes:
+        most: How many there were at most.
+
+    """
+
+    most = 0
+    _now = 0
+
+    async def merge_patch(self, *args: Any, **kwargs: Any) -> Object:  # noqa: ANN401 - handed on as they are
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            return await super().merge_patch(*args, **kwargs)
+        finally:
+            self._now -= 1
+
+
+def test_holders_of_one_process_take_turns_at_a_namespace_and_not_at_two(
+    guarded: Cluster, control_namespace: str
+) -> None:
+    async def story(client: KubeClient) -> None:
+        assert isinstance(client, Crowded)
+        ours = Holds(client)
+        one = await make_account(client, control_namespace, "one")
+        two = await make_account(client, control_namespace, "two")
+        holds = [held_by(f"branch-{number}") for number in range(100)]
+        await asyncio.gather(*(ours.acquire(account, hold) for hold in holds for account in (one, two)))
+        wanted = {hold.key for hold in holds}
+        assert (await keys_on(client, one))[0] == (await keys_on(client, two))[0] == wanted
+        await asyncio.gather(*(ours.release(one, hold.key) for hold in holds))
+        assert await keys_on(client, one) == (set(), wanted)
+        assert client.most == 1
+
+        client.most = 0
+        elsewhere = f"{control_namespace}-b"
+        await client.create(manifest("Namespace", elsewhere), manager=MANAGER)
+        other = await make_account(client, elsewhere, "one")
+        await asyncio.gather(*(ours.acquire(account, hold) for hold in holds[:20] for account in (one, other)))
+        assert client.most == 2
+        await asyncio.gather(*(ours.release(other, hold.key) for hold in holds[:20]))
+        _, home = await read(client, other)
+        await client.delete(NAMESPACES, elsewhere, uid=home["metadata"]["uid"])
+
+    tell(guarded, story, kind=Crowded)
+
+
+def test_a_turn_that_ends_in_an_error_is_over(guarded: Cluster, control_namespace: str) -> None:
+    async def story(client: KubeClient) -> None:
+        assert isinstance(client, Interrupted)
+        ours = Holds(client)
+        account = await make_account(client, control_namespace, "shared")
+        client.before[SERVICE_ACCOUNTS] = lambda: deleted(client, account)
+        with pytest.raises(HoldLost):
+            await ours.acquire(account, ALICE)
+        await make_account(client, control_namespace, "shared")
+        assert await ours.acquire(account, ALICE) is not None
+
+    tell(guarded, story, kind=Interrupted)
 
 
 @pytest.mark.parametrize("count", [500, 1000])

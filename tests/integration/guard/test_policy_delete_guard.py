@@ -125,39 +125,6 @@ def test_the_deletion_of_a_collection_stops_at_a_held_account(who: People, contr
     assert there == {"a": False, "b": True, "c": True}
 
 
-def test_a_rule_with_names_would_miss_the_deletion_of_a_collection(who: People, control_namespace: str) -> None:
-    name = f"named-{control_namespace}"
-    policy, binding = policies("envprov")[:2]
-    spec = {
-        "matchConstraints": {
-            "resourceRules": [
-                {
-                    "apiGroups": [""],
-                    "apiVersions": ["v1"],
-                    "resources": ["configmaps"],
-                    "operations": ["DELETE"],
-                    "resourceNames": ["kept"],
-                }
-            ]
-        },
-        "validations": [{"expression": "false", "message": f"{name} refuses"}],
-    }
-    body = {"metadata": {"name": name}, "spec": spec}
-    who.admin.create(policy | body)
-    who.admin.create(binding | body | {"spec": {"policyName": name, "validationActions": ["Deny"]}})
-    try:
-        who.admin("create", "configmap", "kept", "-n", control_namespace)
-        eventually(
-            lambda: f"{name} refuses" in who.admin.delete("cm/kept", control_namespace, "--dry-run=server"),
-            message="the policy has no effect",
-        )
-        who.admin("delete", "--raw", f"/api/v1/namespaces/{control_namespace}/configmaps")
-        assert not is_there(who.admin.cluster, "cm/kept", control_namespace)
-    finally:
-        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-            who.admin.delete(f"{kind}/{name}")
-
-
 def test_the_oldest_three_holders_are_named(who: People, control_namespace: str) -> None:
     since = {"1": "2026-10-05", "2": "2026-10-01", "3": "2026-10-04", "4": "2026-10-03", "5": "2026-10-02"}
     notes = {PREFIX + key: hold(f"env-a/web-{key}", since=f"{day}T00:00:00Z") for key, day in since.items()}

@@ -281,7 +281,7 @@ def test_a_branch_that_comes_back_during_the_teardown_is_revived(cluster: Cluste
             assert await environments.get(NAME) is None
             (tombstone,) = await environments.tombstones()
             assert tombstone.successor == T
-            assert not tombstone.is_over(NOW + timedelta(days=1))
+            assert not tombstone.is_over(NOW + timedelta(days=1), is_swept=False)
 
             await environments.revive(NAME)
             live = await read(environments)
@@ -351,8 +351,13 @@ def test_tombstones_are_forgotten_when_they_are_over(cluster: Cluster, namespace
             await environments.down("shop", "feature/x")
             await environments.retire(await seen(environments), NOW)
             (tombstone,) = await environments.tombstones()
-            assert not tombstone.is_over(NOW + timedelta(minutes=9, seconds=59))
-            assert tombstone.is_over(NOW + timedelta(minutes=10))
+            assert not tombstone.is_over(NOW + timedelta(minutes=9, seconds=59), is_swept=False)
+            assert tombstone.is_over(NOW + timedelta(minutes=10), is_swept=False)
+            assert (tombstone.dismissed, tombstone.revision) == ("down", A)
+            assert not tombstone.is_over(NOW + timedelta(days=1), is_swept=True)
+            await environments.absolve(tombstone)
+            (tombstone,) = await environments.tombstones()
+            assert tombstone.is_over(NOW + timedelta(minutes=10), is_swept=True)
             await environments.forget(tombstone)
             assert await environments.tombstones() == ()
             await environments.forget(tombstone)

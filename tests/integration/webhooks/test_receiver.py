@@ -7,11 +7,10 @@ import json
 import resource
 import socket
 import time
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,93 +18,25 @@ import yaml
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from envprov.domain.names import slug
-from envprov.domain.project import Project
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
 from tests import payloads
 from tests.integration.records import install_definition, let_go, project
+from tests.integration.webhooks.receiving import HEADERS, NAME, TOKEN, Hasty, receiving, request_head, status_of
 from webhooks.app import ReceiverSettings, create_app
-from webhooks.protocol import PatientProtocol
-from webhooks.serve import Listening, serve, serving
+from webhooks.serve import Listening, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tests.cluster import Cluster
 
-TOKEN = "correct-horse-battery"
 SHA = "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
 PROMISED_SECONDS = 1.0
 BUSY_SECONDS = 1.0
-PATIENT = {"record_seconds": 30.0}
-"""Where the time is not the point: the tests may run on a computer that is busy with other things."""
-HEADERS = {"X-Gitlab-Token": TOKEN, "X-Gitlab-Event": "Push Hook"}
-NAME = slug("shop", "feature/x")
 CREATED = payloads.push_created("feature/x", SHA)
 MIB = 1 << 20
-
-
-class Hasty(PatientProtocol):
-    """A protocol whose patience ends within a test's."""
-
-    patience: ClassVar[Mapping[str, float]] = {"headers": 0.3, "body": 1.0, "rest": 0.3}
-
-
-@dataclass
-class Receiver:
-    """A receiver that listens."""
-
-    port: int
-    environments: Environments
-    http: httpx.AsyncClient
-    registry: CollectorRegistry
-    seconds: list[float] = field(default_factory=list)
-
-    async def post(self, payload: object, **headers: str) -> httpx.Response:
-        began = time.monotonic()
-        content: Any = json.dumps(payload).encode() if isinstance(payload, dict) else payload
-        answer = await self.http.post("/webhooks/gitlab", content=content, headers=HEADERS | headers)
-        self.seconds.append(time.monotonic() - began)
-        return answer
-
-    async def revision(self, name: str = NAME) -> str | None:
-        live = await self.environments.get(name)
-        return None if live is None or "deletionTimestamp" in live["metadata"] else live["spec"]["revision"]
-
-    async def raw(self, *parts: bytes) -> bytes:
-        """Send bytes, and read until the other side closes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-            return await asyncio.wait_for(reader.read(), 10)
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def receiving(
-    kubeconfig: Path,
-    namespace: str,
-    *projects: Project,
-    protocol: type[PatientProtocol] = PatientProtocol,
-    **limits: Any,  # noqa: ANN401 - those of ReceiverSettings
-) -> AsyncIterator[Receiver]:
-    registry = CollectorRegistry()
-    settings = ReceiverSettings((SecretStr(TOKEN),), **(PATIENT | limits))
-    async with KubeClient.connect(Connection(kubeconfig)) as client:
-        environments = Environments(client, namespace)
-        app = create_app(
-            environments, lambda: projects or (project(),), settings, registry, lambda: client.get_raw("/readyz")
-        )
-        async with (
-            serving(app, Listening(port=0, protocol=protocol)) as port,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as http,
-        ):
-            yield Receiver(port, environments, http, registry)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,16 +50,7 @@ def namespace(cluster: Cluster, control_namespace: str) -> Iterator[str]:
     let_go(cluster, control_namespace)
 
 
-def request_head(*headers: str) -> bytes:
-    lines = ["POST /webhooks/gitlab HTTP/1.1", "Host: receiver", *headers, "", ""]
-    return "\r\n".join(lines).encode()
-
-
 AUTHENTIC = ("X-Gitlab-Token: " + TOKEN, "X-Gitlab-Event: Push Hook")
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 def test_the_life_of_a_branch(cluster: Cluster, namespace: str) -> None:
@@ -160,8 +82,10 @@ def test_the_whole_table_of_answers(cluster: Cluster, namespace: str) -> None:
                 (payloads.push_deleted("feature/none-of-ours", SHA, 9, "group/unknown"), {}, 204),
                 (payloads.push_deleted("other", SHA), {}, 204),
                 (payloads.tag_pushed("v1", SHA), {"X-Gitlab-Event": "Tag Push Hook"}, 204),
-                (payloads.merge_request_opened(), {"X-Gitlab-Event": "Merge Request Hook"}, 204),
-                (payloads.repository_updated(), {"X-Gitlab-Event": "System Hook"}, 204),
+                (payloads.merge_request(), {"X-Gitlab-Event": "Merge Request Hook"}, 204),
+                (payloads.note("/envprov up"), {"X-Gitlab-Event": "Note Hook"}, 204),
+                ({"event_name": "project_create"}, {"X-Gitlab-Event": "System Hook"}, 204),
+                (payloads.repository_updated(), {"X-Gitlab-Event": "System Hook"}, 202),
                 (payloads.as_system_hook(CREATED), {"X-Gitlab-Event": "System Hook"}, 202),
                 (b"{", {}, 400),
                 (CREATED | {"ref": "refs/heads/a..b"}, {}, 400),
@@ -175,7 +99,7 @@ def test_the_whole_table_of_answers(cluster: Cluster, namespace: str) -> None:
             assert [record["spec"]["branch"] for record in records] == ["feature/x"]
             assert (await receiver.http.get("/healthz")).status_code == 200
             assert (await receiver.http.get("/readyz")).status_code == 200
-            assert 'envprov_deliveries_total{outcome="recorded"} 2.0' in (await receiver.http.get("/metrics")).text
+            assert 'envprov_deliveries_total{outcome="recorded"} 3.0' in (await receiver.http.get("/metrics")).text
             assert "server" not in (await receiver.http.get("/healthz")).headers
 
     asyncio.run(story())

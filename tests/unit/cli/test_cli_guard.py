@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from envprov.cli.checks import guard_check
 from envprov.cli.guard import Sight, way_down, way_out
 from envprov.cli.guard_given import declared, parse_account, parse_namespace, parse_ttl, parse_who
 from envprov.cli.guard_show import Home, account_data, home_data, home_of, ways_out
@@ -26,6 +28,7 @@ from envprov.domain.explanation import describe
 from envprov.domain.guard import Guarded, read_guarded
 from envprov.domain.holds import Account, Hold, Holder, read_holds
 from envprov.domain.usage import Claim, Strength, Usage
+from envprov.kube.arming import REMEDY
 from envprov.kube.errors import is_refusal_of
 from tests.faults import kubeconfig_of
 
@@ -661,3 +664,59 @@ def test_the_group_names_its_commands() -> None:
     said = CliRunner().invoke(build(), ["guard", "-h"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert said.exit_code == 0
     assert all(name in said.output for name in ("status", "explain", "hold", "release", "adopt"))
+
+
+# --- What doctor says
+
+
+@pytest.mark.parametrize(
+    ("tried", "policed", "mode", "expected"),
+    [
+        pytest.param(REFUSED, GOOD, "enforce", ("ok", "armed: it was refused", ""), id="armed"),
+        pytest.param(REFUSED, GOOD, "observe", ("ok", "armed: it was refused", ""), id="armed, though it need not be"),
+        pytest.param(
+            (State.DISARMED, "it would go"), GOOD, "enforce", ("failed", "disarmed: it would go", REMEDY), id="disarmed"
+        ),
+        pytest.param(
+            (State.DISARMED, "it would go"),
+            GOOD,
+            "observe",
+            ("warning", "disarmed: it would go", REMEDY),
+            id="disarmed, and that is how it is set",
+        ),
+        pytest.param(
+            (State.UNKNOWN, "you may not try"),
+            GOOD,
+            "enforce",
+            ("warning", "whether it is armed is not known: you may not try", "`envprov guard status` says more"),
+            id="nobody knows",
+        ),
+        pytest.param(
+            REFUSED,
+            (GOOD[0], replace(GOOD[1], state="changed")),
+            "enforce",
+            (
+                "warning",
+                "armed, but ValidatingAdmissionPolicy envprov-self-limit is changed",
+                "apply what `envprov manifests` prints; `envprov guard status` says more",
+            ),
+            id="a policy that is only reported",
+        ),
+        pytest.param(
+            REFUSED,
+            (replace(GOOD[0], state="missing"), GOOD[1]),
+            "enforce",
+            (
+                "failed",
+                "disarmed: ValidatingAdmissionPolicy envprov-delete-guard is missing, although it was refused",
+                REMEDY,
+            ),
+            id="a policy that matters",
+        ),
+    ],
+)
+def test_doctor_says_whether_the_guard_is_armed(
+    tried: tuple[State, str], policed: tuple[Policed, ...], mode: str, expected: tuple[str, str, str]
+) -> None:
+    found = guard_check(status_of(tried, policed, (), NOW), mode)
+    assert (found.state.value, found.message, found.remedy) == expected

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from envprov.cli.charts import find_chart, project_name
-from envprov.cli.projects import SIZE_LIMIT_BYTES, Clues, choose, read_clues
+from envprov.cli.projects import Clues, choose, read_clues
+from envprov.domain.document import SIZE_LIMIT_BYTES
 from envprov.domain.errors import ConfigError
 
 
@@ -80,13 +81,12 @@ def test_the_nearest_file_names_the_project(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param("project: [", "is not YAML", id="no YAML"),
-        pytest.param("- shop", "object", id="a list"),
-        pytest.param("", "object", id="nothing"),
-        pytest.param("project: Shop/X", "project:", id="no name"),
-        pytest.param("project: shop\nsize: S", "size: Extra inputs", id="an unknown field"),
-        pytest.param("project: !!python/object:os.system {}", "is not YAML", id="a Python object"),
-        pytest.param("a: " + "[" * 3000, "is not YAML", id="too deep"),
+        pytest.param("project: [", "line 1", id="no YAML"),
+        pytest.param("- shop", "must be a mapping", id="a list"),
+        pytest.param("project: Shop/X", "project is no name of a Project", id="no name"),
+        pytest.param("project: shop\nsice: S", "line 2: sice", id="an unknown field"),
+        pytest.param("project: !!python/object:os.system {}", "line 1", id="a Python object"),
+        pytest.param("a: " + "[" * 3000, "more than 20 levels deep", id="too deep"),
         pytest.param("#" * (SIZE_LIMIT_BYTES + 1), "larger than", id="too large"),
     ],
 )
@@ -96,6 +96,16 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, content: str, said
     with pytest.raises(ConfigError, match=said) as caught:
         read_clues(tmp_path)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "size: S\nlifetime: {kind: keep}\n"])
+def test_a_file_that_names_no_project_leaves_it_to_those_above_and_to_the_remote(tmp_path: Path, content: str) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / ".envprov.yaml").write_text(content)
+    assert read_clues(inner) == Clues()
+    (tmp_path / ".envprov.yaml").write_text("project: outer\n")
+    assert read_clues(inner).named == "outer"
 
 
 def test_without_a_file_the_remote_counts(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -55,6 +55,7 @@ class FakeEdge:
         told: Account, reason and message of each Event.
         looked: How many passes have begun.
         while_looking: Called in each pass.
+        when_removed: Called when an account is deleted.
 
     """
 
@@ -67,6 +68,7 @@ class FakeEdge:
     told: list[tuple[str, str, str]] = field(default_factory=list)
     looked: int = 0
     while_looking: Callable[[], object] = lambda: None
+    when_removed: Callable[[], object] = lambda: None
 
     async def guarded(self) -> tuple[Guarded, ...]:
         self.looked += 1
@@ -95,6 +97,7 @@ class FakeEdge:
         self._do("mark", guarded)
 
     async def remove(self, guarded: Guarded) -> None:
+        self.when_removed()
         self._do("remove", guarded)
 
     async def strip_owners(self, guarded: Guarded) -> None:
@@ -207,6 +210,52 @@ def test_an_account_goes_with_its_last_user_if_its_policy_says_so() -> None:
     world = World(FakeEdge((shared(policy=DELETE_WITH_LAST_USER),)))
     assert world.look() == []
     assert world.look() == ["armed?", "remove deployer"]
+
+
+def ending(late: Usage) -> World:
+    """An account that goes with its last user, and who is seen to use it once it is gone."""
+    edge = FakeEdge((shared("ci", policy=DELETE_WITH_LAST_USER), shared("old", BINDING)))
+    world = World(edge)
+
+    def gone() -> None:
+        edge.graph = late
+
+    edge.when_removed = gone
+    return world
+
+
+def test_who_began_to_use_an_account_as_it_was_deleted_is_told() -> None:
+    world = ending(using("ci", "old"))
+    assert world.look(2) == ["armed?", "release old", "remove ci"]
+    message = (
+        "it was deleted with its last user when RoleBinding prod/deployers began to use it (subject); "
+        "make it again and restart that"
+    )
+    assert world.edge.told == [("ci", "HoldLost", message)]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(Usage(), id="nobody"),
+        pytest.param(using("old"), id="a user of another one"),
+        pytest.param(
+            Usage({Account("shared", "ci"): (Claim(Account("shared", "ci"), BINDING, Strength.IDENTITY, "a cloud"),)}),
+            id="a trust that keeps nothing",
+        ),
+    ],
+)
+def test_an_account_that_went_unused_is_no_news(late: Usage) -> None:
+    world = ending(late)
+    assert "remove ci" in world.look(2)
+    assert world.edge.told == []
+
+
+def test_nobody_is_looked_for_when_the_account_was_not_deleted() -> None:
+    world = ending(using("ci"))
+    world.edge.refuses = {"remove ci": Conflict("somebody uses it after all")}
+    world.look(2)
+    assert world.edge.told == []
 
 
 def test_the_hold_of_an_environment_that_is_there_stays_though_nothing_is_seen_of_it() -> None:
@@ -428,34 +477,6 @@ def test_no_error_ends_the_loop(fault: Exception, bugs: int, monkeypatch: pytest
     assert world.gauge("bugs_total") == bugs
 
 
-def test_passes_keep_their_distance_however_often_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=50))
-    world = World(FakeEdge(), interval=timedelta(hours=1))
-    moments: list[float] = []
-
-    def note() -> None:
-        moments.append(asyncio.get_running_loop().time())
-        world.guardian.wake()
-
-    world.edge.while_looking = note
-    run(world, lambda stop: asyncio.get_running_loop().call_later(0.4, stop.set))
-    assert len(moments) > 1
-    assert min(after - before for before, after in pairwise(moments)) > 0.045
-
-
-def test_it_is_woken_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
-    world = World(FakeEdge(), interval=timedelta(hours=1))
-
-    def script(stop: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.2, world.guardian.wake)
-        loop.call_later(0.6, stop.set)
-
-    run(world, script)
-    assert world.edge.looked == 2
-
-
 def test_what_wakes_it_during_a_pass_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
     world = World(FakeEdge(), interval=timedelta(hours=1))
@@ -464,11 +485,111 @@ def test_what_wakes_it_during_a_pass_is_not_lost(monkeypatch: pytest.MonkeyPatch
     assert world.edge.looked == 2
 
 
-def test_it_looks_again_by_itself_and_sooner_when_something_may_be_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envprov.controller.guardian.SPACING", timedelta(milliseconds=20))
-    monkeypatch.setattr(f"{__name__}.GRACE", Grace(timedelta(milliseconds=200), 2))
-    waiting, idle = World(FakeEdge(forgotten("deployer"))), World(FakeEdge())
-    for world in (waiting, idle):
-        run(world, lambda stop: asyncio.get_running_loop().call_later(0.6, stop.set))
-    assert waiting.edge.looked >= 3
-    assert idle.edge.looked == 1
+# --- When it looks, in a time of its own
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """A loop in which nobody waits: when there is nothing to do it is later at once."""
+
+    def __init__(self) -> None:
+        selector = selectors.DefaultSelector()
+        super().__init__(selector)
+        self._moment = 0.0
+        select = selector.select
+
+        def jump(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            found = select(0)
+            if not found and timeout:
+                self._moment += timeout
+            return found
+
+        selector.select = jump  # type: ignore[method-assign]  # that is what the loop waits in
+
+    def time(self) -> float:
+        return self._moment
+
+
+def schedule(
+    edge: FakeEdge,
+    *,
+    interval: float = 30,
+    grace: float = 60,
+    passes: int = 2,
+    wake_at: tuple[float, ...] = (),
+    until: float = 65,
+) -> tuple[list[float], float]:
+    """The seconds at which it looks, and when it has stopped, if it is told to at a moment."""
+    moments: list[float] = []
+    loop = Jumping()
+
+    async def story() -> float:
+        stop = asyncio.Event()
+        edge.while_looking = lambda: moments.append(round(loop.time(), 3))
+        guardian = Guardian(
+            edge,
+            now=Clock(NOW),
+            interval=timedelta(seconds=interval),
+            grace=Grace(timedelta(seconds=grace), passes),
+            auto_release=frozenset(),
+            metrics=GuardMetrics(CollectorRegistry()),
+        )
+        for moment in wake_at:
+            loop.call_later(moment, guardian.wake)
+        loop.call_later(until, stop.set)
+        await guardian.run(stop)
+        return round(loop.time(), 3)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        ended = runner.run(story())
+    return moments, ended
+
+
+def test_what_holds_is_looked_at_again_after_each_interval() -> None:
+    assert schedule(FakeEdge()) == ([0, 30, 60], 65)
+    assert schedule(FakeEdge(), interval=10, until=25) == ([0, 10, 20], 25)
+
+
+@pytest.mark.parametrize(
+    ("grace", "passes", "expected"),
+    [
+        pytest.param(60, 2, [0, 30, 60], id="half of the grace, which is the interval"),
+        pytest.param(20, 2, [0, 10, 20, 30, 40, 50, 60], id="half of the grace"),
+        pytest.param(45, 3, [0, 15, 30, 45, 60], id="a third of the grace"),
+        pytest.param(600, 2, [0, 30, 60], id="never later than the interval"),
+        pytest.param(10, 4, [0, 2.5, 5], id="a quarter"),
+        pytest.param(0, 2, [0, 2, 4, 6], id="never sooner than two seconds"),
+    ],
+)
+def test_what_may_soon_be_released_is_looked_at_as_often_as_the_grace_asks(
+    grace: float, passes: int, expected: list[float]
+) -> None:
+    until = 65 if expected[-1] == 60 else expected[-1] + 1
+    assert schedule(FakeEdge(forgotten("deployer")), grace=grace, passes=passes, until=until) == (expected, until)
+
+
+@pytest.mark.parametrize(
+    ("wake_at", "expected"),
+    [
+        pytest.param((10,), [0, 10, 40], id="woken -> at once, and the interval begins anew"),
+        pytest.param((0.5,), [0, 2, 32, 62], id="woken right after a look -> two seconds after it"),
+        pytest.param((10, 10.5, 11), [0, 10, 12, 42], id="woken again and again -> once more"),
+    ],
+)
+def test_who_wakes_it_is_heard_two_seconds_after_the_last_look_at_the_earliest(
+    wake_at: tuple[float, ...], expected: list[float]
+) -> None:
+    assert schedule(FakeEdge(), wake_at=wake_at) == (expected, 65)
+
+
+@pytest.mark.parametrize("fault", [Unavailable("no answer"), ValueError("nobody thought of that")], ids=str)
+def test_after_an_error_it_looks_when_it_would_have_looked_anyway(fault: Exception) -> None:
+    assert schedule(FakeEdge(forgotten("deployer"), fails=fault), grace=4) == ([0, 30, 60], 65)
+
+
+@pytest.mark.parametrize("until", [pytest.param(1, id="right after a look"), pytest.param(20, id="between two")])
+def test_it_stops_at_once_whenever_it_is_told(until: float) -> None:
+    assert schedule(FakeEdge(), until=until) == ([0], until)
+
+
+def test_an_interval_shorter_than_the_least_distance_is_that_distance() -> None:
+    assert schedule(FakeEdge(), interval=0.5, until=5) == ([0, 2, 4], 5)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from envprov.controller.reconcile import Outcome, Reconciler
 from envprov.domain.desired import identity_of
+from envprov.domain.environment import EXTENDED, parse_environment
 from envprov.domain.errors import (
     AccountTaken,
     ChartNotFound,
@@ -27,6 +28,7 @@ from envprov.domain.errors import (
 from envprov.domain.guard import Kept, Verdict
 from envprov.domain.health import Condition, Health
 from envprov.domain.holds import HUSK, STATE, Account
+from envprov.domain.lifetime import Extension
 from envprov.domain.observed import Rendered
 from envprov.domain.release import ReleaseState
 from tests.unit.builders import (
@@ -772,19 +774,17 @@ def said(world: World) -> Manifest:
 
 
 @pytest.mark.parametrize(
-    "last",
+    ("last", "then"),
     [
-        "fence 2 ServiceAccounts",
-        "delete Widget database",
-        "delete Pod web-1",
-        f"uninstall release {SLUG}",
-        "fence 3 ServiceAccounts",
-        pytest.param(
-            f"release Namespace {NAMESPACE}",
-        ),
+        ("fence 2 ServiceAccounts", []),
+        ("delete Widget database", []),
+        ("delete Pod web-1", []),
+        (f"uninstall release {SLUG}", []),
+        ("fence 3 ServiceAccounts", []),
+        (f"release Namespace {NAMESPACE}", [f"withhold Namespace {NAMESPACE}"]),
     ],
 )
-def test_a_guard_that_is_disarmed_midway_stops_everything_until_it_is_armed_again(last: str) -> None:
+def test_a_guard_that_is_disarmed_midway_stops_everything_until_it_is_armed_again(last: str, then: list[str]) -> None:
     async def story() -> None:
         world = await shared_and_going()
 
@@ -794,7 +794,7 @@ def test_a_guard_that_is_disarmed_midway_stops_everything_until_it_is_armed_agai
 
         world.cluster.afterwards = disarm
         await world.go(lambda: world.blocked == "Disarmed")
-        assert world.cluster.done[-1] == last
+        assert world.cluster.done[world.cluster.done.index(last) :] == [last, *then]
         for _ in range(3):
             assert (await world.reconcile(SLUG)).actions == ()
         assert (world.teardown["plan"], world.teardown["waitingFor"]) == ("Blocked", ["the policy is gone"])
@@ -1023,6 +1023,30 @@ def test_an_environment_ends_when_its_time_is_over() -> None:
     asyncio.run(story())
 
 
+def test_an_end_that_is_near_is_told_of_once_and_again_when_it_has_moved() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"]["lifetime"] = IDLE | {"warn": "PT10M"}
+        await world.reconcile(SLUG)
+        world.clock.advance(timedelta(minutes=49))
+        assert (await world.reconcile(SLUG)).look_again == timedelta(minutes=1)
+        assert world.records.told == ["Ready"]
+        for _ in range(2):
+            world.clock.advance(timedelta(minutes=1))
+            await world.reconcile(SLUG)
+        assert world.records.told == ["Ready", "ExpiresSoon"]
+        extension = Extension(world.clock.now, world.clock.now)
+        world.records.live[SLUG]["metadata"]["annotations"] = {EXTENDED: extension.encode()}
+        assert (await world.reconcile(SLUG)).look_again == RESYNC
+        world.clock.advance(timedelta(minutes=50))
+        await world.reconcile(SLUG)
+        assert world.records.told == ["Ready", "ExpiresSoon", "ExpiresSoon"]
+        world.clock.advance(timedelta(minutes=10))
+        assert (await world.reconcile(SLUG)).phase == "Expired"
+
+    asyncio.run(story())
+
+
 def test_a_pinned_environment_stays() -> None:
     async def story() -> None:
         world = World()
@@ -1035,6 +1059,72 @@ def test_a_pinned_environment_stays() -> None:
         # What was just asked for is looked at first; then the next pass follows at once.
         assert (await world.reconcile(SLUG)).look_again == timedelta(0)
         assert (await world.reconcile(SLUG)).phase == "Expired"
+
+    asyncio.run(story())
+
+
+# --- The file of the branch
+
+
+@dataclass
+class FakeFiles:
+    """Files by commit, and which were asked for."""
+
+    files: dict[str, bytes | EnvprovError | None] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def branch_file(self, ref: str | int, revision: str) -> bytes | None:
+        self.asked.append(f"{ref} {revision[:1]}")
+        found = self.files.get(revision)
+        if isinstance(found, EnvprovError):
+            raise found
+        return found
+
+
+def test_the_file_of_a_commit_is_asked_for_once_and_an_outage_keeps_what_is_deployed() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.projects["shop"] = project(gitlab={"project": "group/shop"}, sizes={"allowed": ["S", "M"]})
+        files = FakeFiles({"a" * 40: b"size: M", "b" * 40: Unavailable("GitLab is down"), "c" * 40: b"size: XL"})
+        world.reconcile = replace(world.reconcile, files=files)
+        await world.drive()
+        assert files.asked == ["group/shop a"]
+        assert parse_environment(world.records.live[SLUG]).status.size == "M"
+        world.records.edit(SLUG, revision="b" * 40)
+        with pytest.raises(RetryableError):
+            await world.reconcile(SLUG)
+        assert parse_environment(world.records.live[SLUG]).status.size == "M"
+        world.records.edit(SLUG, revision="c" * 40)
+        assert (await world.drive()).phase == "Ready"
+        status = parse_environment(world.records.live[SLUG]).status
+        assert (status.size, status.observed_revision) == ("M", "c" * 40)
+        assert status.branch_file is not None
+        assert "line 1: size is unknown" in status.branch_file.fault
+
+    asyncio.run(story())
+
+
+# --- Who was too late
+
+
+@pytest.mark.parametrize("late", [(), (f"ServiceAccount {NAMESPACE}/bot by RoleBinding prod/deployers (subject)",)])
+def test_who_uses_what_was_in_a_namespace_that_is_gone_is_told_of_once(late: tuple[str, ...]) -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        world.cluster.late = late
+        await world.drive()
+        assert world.records.told.count("HoldLost") == len(late)
+        assert world.faults.calls.count("look back") == 1
+
+    asyncio.run(story())
+
+
+def test_in_a_namespace_that_was_never_ours_nobody_is_looked_for() -> None:
+    async def story() -> None:
+        world = await shared_and_going()
+        world.namespace["metadata"]["annotations"]["envprov.io/owner"] = "somebody/else"
+        await world.drive()
+        assert world.faults.calls.count("look back") == 0
 
     asyncio.run(story())
 

@@ -31,7 +31,7 @@ from envprov.domain.forge import Branch, ForgeProject, MergeRequest, ProjectRef
 from envprov.domain.project import Project
 from envprov.domain.project_status import ProjectCondition, ProjectStatus
 from envprov.domain.sweep import Brake, Seen, Tracked, digest_of, fork_branch
-from envprov.domain.trail import GONE
+from envprov.domain.trail import GONE, Trail
 from tests.unit.branches import BranchWorld
 from tests.unit.builders import NOW, project
 from tests.unit.fakes import Clock
@@ -206,6 +206,16 @@ def test_a_stale_environment_gets_the_commit_that_gitlab_says() -> None:
     shop.forge.heads["feature/x"] = B
     shop.sweep()
     assert shop.environments == {"feature/x": B}
+
+
+def test_a_list_that_is_older_than_the_last_delivery_sets_nothing_back() -> None:
+    shop = Shop().there("a", "b")
+    shop.forge.heads["a"] = B
+    shop.book.deliver("a", BranchEvent(7, "group/shop", "a", A, B))
+    shop.forge.listed = lambda heads: heads | {"a": A, "c": C}
+    shop.book.branches["c"] = BranchWorld(Absent(Trail.decode(f"0>{C}>0")))
+    shop.sweep()
+    assert shop.environments == {"a": B, "b": A}
 
 
 def test_a_second_sweep_right_after_does_nothing() -> None:

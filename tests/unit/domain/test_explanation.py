@@ -87,6 +87,7 @@ def test_a_hold_is_not_matched_by_what_keeps_nothing() -> None:
             "refused: 2 holds are on it",
             id="held",
         ),
+        pytest.param(Guarded(DEPLOYER, holds=(Hold(WEB, BORN),)), graph(), "refused: 1 hold is on it", id="held once"),
         pytest.param(
             Guarded(DEPLOYER, shared=True), graph(USED), "refused: it is shared and not released", id="shared"
         ),

@@ -25,6 +25,7 @@ from envprov.domain.guard import (
     Review,
     Verdict,
     attributed,
+    bereft,
     classify,
     read_guarded,
     review,
@@ -795,3 +796,21 @@ def test_a_thousand_environments_are_reviewed_in_well_under_a_second() -> None:
     result = decided(*accounts, shared(), usage=graph_of(claims), environments=places)
     assert process_time() - began < 1
     assert len(result.acquire) == HOLDERS_LIMIT + 1
+
+
+def test_who_uses_a_namespace_that_is_gone_is_named_once_and_only_who_is_elsewhere() -> None:
+    every = Account("env-a", EVERY)
+    usage = graph(
+        claim(APP, BINDING),
+        claim(APP, BINDING),
+        claim(every, RUNNER),
+        claim(APP, WEB),
+        claim(APP, Holder("Vault", "", "vault"), Strength.IDENTITY),
+        claim(Account("env-b", "app"), BINDING),
+    )
+    assert bereft(usage, "env-a") == (
+        f"ServiceAccount env-a/* by {RUNNER} (spec)",
+        f"ServiceAccount env-a/app by {BINDING} (spec)",
+    )
+    assert bereft(Usage(usage.claims, ("cannot list Pods",)), "env-a") == bereft(usage, "env-a")
+    assert bereft(usage, "env-c") == ()

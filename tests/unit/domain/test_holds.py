@@ -138,6 +138,28 @@ def test_the_reason_gives_way_no_more_than_it_has_to() -> None:
     assert len(wide.encode()) <= 400
 
 
+@pytest.mark.parametrize(
+    ("character", "size"),
+    [
+        pytest.param("x", 1, id="one byte"),
+        pytest.param('"', 2, id="a quote, which is escaped"),
+        pytest.param("日", 3, id="three bytes"),
+        pytest.param("🚀", 4, id="four bytes"),
+        pytest.param("\x01", 6, id="a control character, which is written as six"),
+    ],
+)
+def test_of_a_reason_as_much_is_kept_as_there_is_room_for(character: str, size: int) -> None:
+    room = VALUE_LIMIT_BYTES - len(Hold(WEB, NOW, "x").value()) + 1
+    value = Hold(WEB, NOW, character * 500).value()
+    assert json.loads(value)["why"] == character * (room // size)
+    assert VALUE_LIMIT_BYTES - size < len(value.encode()) <= VALUE_LIMIT_BYTES
+
+
+def test_a_reason_without_any_room_is_left_out() -> None:
+    crowded = Holder("Deployment", "n" * 200, "w" * 200)
+    assert json.loads(Hold(crowded, NOW, "why" * 200).value()) == json.loads(Hold(crowded, NOW).value())
+
+
 def test_a_value_without_a_reason_to_shorten_stays_as_it_is() -> None:
     assert len(Hold(Holder("Deployment", "n" * 300, "w" * 200), NOW, "why").value()) > 400
 
@@ -174,6 +196,9 @@ def test_the_oldest_hold_comes_first_and_other_annotations_are_none() -> None:
         pytest.param('{"by":5,"kind":"External","since":"2026-01-01T00:00:00Z"}', id="a number"),
         pytest.param('{"by":"x","kind":"External","since":"yesterday"}', id="no date"),
         pytest.param('{"by":"x","kind":"External","since":7}', id="a number for a date"),
+        pytest.param('{"by":"x","kind":["Job"],"since":"2026-01-01T00:00:00Z"}', id="a list for a kind"),
+        pytest.param('{"by":"x","kind":"Job","uid":["u"],"since":"2026-01-01T00:00:00Z"}', id="a list for a UID"),
+        pytest.param("[" * 100_000, id="more brackets than anybody reads"),
     ],
 )
 def test_a_hold_that_cannot_be_read_is_a_hold(value: str) -> None:
@@ -182,6 +207,7 @@ def test_a_hold_that_cannot_be_read_is_a_hold(value: str) -> None:
     assert hold == Hold(
         Holder("Unknown", "", key), datetime(2026, 1, 1, tzinfo=UTC), "a hold that cannot be read", read_key=key
     )
+    assert {hold.holder: hold.key} == {hold.holder: key}, "holders are looked up in tables"
 
 
 def test_a_beginning_without_time_zone_is_that_of_the_object() -> None:

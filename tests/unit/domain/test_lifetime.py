@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from envprov.domain.lifetime import ExpireAfter, Keep, Lifetime, Until, expiry
+from envprov.domain.errors import Forbidden
+from envprov.domain.lifetime import ExpireAfter, Extension, Keep, Lifetime, Until, expiry, extend, parse_span
 
 LIFETIME: TypeAdapter[Lifetime] = TypeAdapter(Lifetime)
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -110,3 +113,43 @@ def test_what_is_no_date(given: object) -> None:
 )
 def test_expiry(lifetime: Lifetime | None, expected: datetime | None) -> None:
     assert expiry(lifetime, last_activity=NOON) == expected
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3d", 3 * DAY), ("12h", DAY / 2), ("1w3d", 10 * DAY), ("90m", DAY / 16), ("0d", None), ("", None), ("3", None)],
+)
+def test_spans_as_people_write_them(text: str, expected: timedelta | None) -> None:
+    assert parse_span(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "span", "expected"),
+    [
+        pytest.param(NOON + DAY, 3 * DAY, NOON + 4 * DAY, id="ends tomorrow, three days more -> from its end"),
+        pytest.param(NOON - DAY, 3 * DAY, NOON + 3 * DAY, id="has ended -> from now"),
+        pytest.param(NOON + DAY, None, NOON, id="no span -> activity now, and no more"),
+    ],
+)
+def test_extensions(end: datetime, span: timedelta | None, expected: datetime) -> None:
+    assert extend(end, span, now=NOON, maximum=None) == Extension(NOON, expected)
+
+
+def test_an_extension_beyond_what_the_project_allows_is_refused_with_how_far_it_may_go() -> None:
+    assert extend(NOON + DAY, DAY, now=NOON, maximum=2 * DAY).until == NOON + 2 * DAY
+    with pytest.raises(Forbidden, match=r"at most \(limits.lifetime\), and this would be 2026-11-27T12:00:00Z"):
+        extend(NOON + DAY, 2 * DAY, now=NOON, maximum=2 * DAY)
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_an_extension_is_read_as_it_was_written(at: datetime, until: datetime) -> None:
+    said = Extension(at.replace(microsecond=0), until.replace(microsecond=0))
+    assert Extension.decode(said.encode()) == (said if min(at.year, until.year) >= 1000 else None)
+
+
+@pytest.mark.parametrize("text", ["", "now then", "2026-11-24T12:00:00Z", "2026-11-24T12:00:00Z 2026-13-24T12:00:00Z"])
+def test_an_extension_that_was_edited_by_hand_counts_for_nothing(text: str) -> None:
+    assert Extension.decode(text) is None

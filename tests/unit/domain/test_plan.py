@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from envprov.domain.actions import ApplyObject, DeleteObject, HoldAccount, RollBackRelease, UninstallRelease
 from envprov.domain.desired import Desired
 from envprov.domain.errors import AccountTaken, ChartNotFound, GhostObjects, NotOwned
+from envprov.domain.guard import Policy
 from envprov.domain.health import Condition, Health
 from envprov.domain.holds import Account
 from envprov.domain.observed import AccountSeen, Key, Observed, Rendered
@@ -501,7 +502,7 @@ SHARING = desired(
         ]
     )
 )
-ADOPTED = AccountSeen("u-deployer", is_held=True, is_adopted=True)
+ADOPTED = AccountSeen("u-deployer", is_held=True, policy="delete-with-last-user")
 
 
 def new(rendered: Rendered = Rendered((), (BOT,)), **changes: Any) -> Observed:  # noqa: ANN401, B008 - frozen
@@ -519,13 +520,34 @@ def test_held_and_adopted_accounts_let_the_chart_be_deployed() -> None:
     [
         pytest.param(AccountSeen("u-deployer"), id="neither held nor adopted"),
         pytest.param(AccountSeen("u-deployer", is_held=True), id="held, not adopted"),
-        pytest.param(AccountSeen("u-deployer", is_adopted=True), id="adopted, not held"),
+        pytest.param(AccountSeen("u-deployer", policy="delete-with-last-user"), id="adopted, not held"),
     ],
 )
 def test_an_account_that_the_project_names_is_held_and_adopted_before_helm(found: AccountSeen) -> None:
     decided = plan(SHARING, new(accounts={KEPT: found, BOT: SEEN}))
     hold = HoldAccount(SHARING.identity, KEPT, "delete-with-last-user", "named by the Project")
     assert (decided.phase, decided.waves, decided.look_again) == (Phase.PREPARING, ((hold,),), SOON)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "expected"),
+    [
+        pytest.param("delete-with-last-user", "keep", ["hold ServiceAccount shared/deployer"], id="goes -> must stay"),
+        pytest.param("keep", "keep", [f"deploy release {SLUG}"], id="stays -> is as wanted"),
+        pytest.param("delete-with-last-user", "delete-with-last-user", [f"deploy release {SLUG}"], id="goes -> too"),
+        pytest.param("keep", "delete-with-last-user", [f"deploy release {SLUG}"], id="stays -> nobody takes that back"),
+    ],
+)
+def test_a_policy_of_the_project_that_changes_to_keep_is_written_on_an_account_held_long_ago(
+    live: Policy, wanted: Policy, expected: list[str]
+) -> None:
+    sharing = desired(project(sharedServiceAccounts=[{"namespace": "shared", "name": "deployer", "policy": wanted}]))
+    found = {KEPT: AccountSeen("u-deployer", is_held=True, policy=live)}
+    observed = seen(full(sharing, {}), release=release(ReleaseState.ABSENT), accounts=found)
+    decided = plan(sharing, observed)
+    assert words(decided) == [expected]
+    if expected[0].startswith("hold"):
+        assert decided.waves == ((HoldAccount(sharing.identity, KEPT, "keep", "named by the Project"),),)
 
 
 def test_an_account_that_the_chart_refers_to_is_held_and_not_adopted() -> None:
@@ -554,7 +576,7 @@ def test_what_is_there_is_held_before_what_is_missing_is_waited_for() -> None:
 
 
 def test_a_hold_that_was_taken_off_is_put_back_though_the_release_is_in_sync() -> None:
-    observed = seen(full(SHARING, {}), accounts={KEPT: AccountSeen("u-deployer", is_adopted=True)})
+    observed = seen(full(SHARING, {}), accounts={KEPT: AccountSeen("u-deployer", policy="delete-with-last-user")})
     assert words(plan(SHARING, observed)) == [["hold ServiceAccount shared/deployer"]]
 
 

@@ -8,14 +8,25 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.environment import Environment, EnvironmentStatus, HeldAccount, Step, Type, parse_environment
+from envprov.domain.desired import desire
+from envprov.domain.environment import (
+    EXTENDED,
+    Environment,
+    EnvironmentStatus,
+    HeldAccount,
+    Step,
+    Type,
+    parse_environment,
+)
 from envprov.domain.errors import ChartNotFound, EnvprovError, HelmFailed, Unavailable
 from envprov.domain.health import Condition, Health
 from envprov.domain.holds import Account
+from envprov.domain.lifetime import Extension
 from envprov.domain.observed import AccountSeen, Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.release import ReleaseState
 from envprov.domain.report import (
+    is_warning_due,
     next_expiry_check,
     replaced_accounts,
     report_fault,
@@ -32,6 +43,7 @@ from tests.unit.builders import (
     environment,
     environment_manifest,
     ours,
+    platform,
     project,
     release,
 )
@@ -229,7 +241,7 @@ def test_a_deployment_that_starts_when_the_time_is_nearly_over_does_not_expire_m
     pushed = NOW + A_WEEK - timedelta(seconds=10)
     begun = after(up(first, NEW, DEPLOYING, pushed))
     starting = up(begun, ILL, STARTING, pushed + timedelta(minutes=2))
-    assert next_expiry_check(starting, pushed + timedelta(minutes=2)) == A_WEEK
+    assert next_expiry_check(desired(), starting, pushed + timedelta(minutes=2)) == A_WEEK
 
 
 def test_a_deployment_that_fails_over_and_over_is_activity_only_once() -> None:
@@ -272,7 +284,40 @@ def test_other_lifetimes(lifetime: dict[str, str] | None, expected: datetime | N
     ],
 )
 def test_the_next_look_at_the_end(ends: datetime | None, expected: timedelta | None) -> None:
-    assert next_expiry_check(EnvironmentStatus(expires_at=ends), NOW) == expected
+    assert next_expiry_check(desired(), EnvironmentStatus(expires_at=ends), NOW) == expected
+
+
+WARNED = {"kind": "expire-after", "idle": "P7D", "warn": "P1D"}
+
+
+@pytest.mark.parametrize(
+    ("before_the_end", "next_look", "is_due"),
+    [
+        pytest.param(timedelta(days=3), timedelta(days=2), False, id="long before -> when the warning is due"),
+        pytest.param(timedelta(hours=24), timedelta(hours=24), True, id="at the warning -> warned, then the end"),
+        pytest.param(timedelta(hours=1), timedelta(hours=1), True, id="after it -> the end"),
+    ],
+)
+def test_the_warning_of_the_end(before_the_end: timedelta, next_look: timedelta, *, is_due: bool) -> None:
+    ends = NOW + before_the_end
+    wanted = desired(lifetime=WARNED)
+    assert next_expiry_check(wanted, EnvironmentStatus(expires_at=ends), NOW) == next_look
+    assert is_warning_due(wanted, ends, NOW) is is_due
+
+
+def test_an_extension_is_activity_and_the_end_comes_no_sooner_than_it_says() -> None:
+    said = NOW + timedelta(days=2)
+    for until, expected in ((said, said + A_WEEK), (said + timedelta(days=30), said + timedelta(days=30))):
+        extended = environment().model_copy(update={"annotations": {EXTENDED: Extension(said, until).encode()}})
+        assert up(extended, WELL, READY).expires_at == expected
+
+
+def test_a_lifetime_that_was_chosen_is_no_longer_than_the_project_allows() -> None:
+    rules = {"limits": {"lifetime": "P3D"}, "rules": [{"branches": ["*"], "lifetime": {"kind": "keep"}}]}
+    for chosen, expected in (({"kind": "keep"}, NOW + timedelta(days=3)), (None, None)):
+        given = environment(**({"lifetime": chosen} if chosen else {}))
+        wanted = desire(given, project(**rules), platform())
+        assert report_progress(given, wanted, WELL, READY, NOW).expires_at == expected
 
 
 # --- Faults
@@ -423,7 +468,7 @@ def holding(**seen: AccountSeen) -> Observed:
 
 def test_what_is_held_is_said_with_its_uid() -> None:
     observed = holding(
-        deployer=AccountSeen("u-1", is_held=True), bot=AccountSeen("u-2", is_adopted=True), nobody=AccountSeen()
+        deployer=AccountSeen("u-1", is_held=True), bot=AccountSeen("u-2", policy="keep"), nobody=AccountSeen()
     )
     assert up(environment(), observed, READY).holds == (HELD,)
 

@@ -337,7 +337,8 @@ def test_a_husk_says_in_words_when_it_lets_no_pods_in() -> None:
 
 
 def test_what_waits_for_somebody_looks_again_less_often() -> None:
-    assert down(EVERYTHING, UNSEEN).look_again == timedelta(seconds=5)
+    assert down(EVERYTHING, UNARMED).look_again == timedelta(seconds=5)
+    assert down(EVERYTHING, UNSEEN).look_again == timedelta(seconds=30)
     assert down(remains(workloads=pods(going(pod())))).look_again == timedelta(seconds=2)
 
 
@@ -389,18 +390,29 @@ def test_what_was_found_free_is_not_asked_for_at_each_step() -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("given", "progress"),
+    ("given", "progress", "expected"),
     [
-        pytest.param(EVERYTHING, None, id="at the start"),
-        pytest.param(EVERYTHING, FENCED_LONG_AGO, id="midway"),
-        pytest.param(remains(namespace=RELEASED_NAMESPACE), FENCED_LONG_AGO, id="before the deletion"),
+        pytest.param(EVERYTHING, None, [], id="at the start"),
+        pytest.param(EVERYTHING, FENCED_LONG_AGO, [], id="midway"),
+        pytest.param(
+            remains(namespace=RELEASED_NAMESPACE),
+            FENCED_LONG_AGO,
+            [[f"withhold Namespace {NAMESPACE}"]],
+            id="before the deletion",
+        ),
     ],
 )
 def test_a_guard_that_does_not_know_or_is_not_there_stops_everything(
-    given: Remains, progress: TeardownStatus | None, guard: GuardSeen, reason: str, why: str
+    given: Remains,
+    progress: TeardownStatus | None,
+    expected: list[list[str]],
+    guard: GuardSeen,
+    reason: str,
+    why: str,
 ) -> None:
     descent = down(given, guard, progress)
-    assert (descent.plan, descent.blocked, descent.waves, descent.waiting_for) == ("Blocked", reason, (), (why,))
+    assert (descent.plan, descent.blocked, descent.waiting_for) == ("Blocked", reason, (why,))
+    assert words(descent) == expected
     assert (descent.is_over, descent.is_fenced) == (False, False)
 
 
@@ -525,17 +537,57 @@ def test_each_account_is_tried_before_the_namespace_is_let_go() -> None:
     assert (descent.step, descent.is_fenced) == (Step.SETTLED, True)
 
 
+HUSK_READY = {
+    **remains().objects,
+    ("ResourceQuota", "envprov-husk"): workload("envprov-husk"),
+}
+CUT_OFF = remains(namespace=RELEASED_NAMESPACE)
+WITHHOLD = [f"withhold Namespace {NAMESPACE}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "guard", "progress", "expected"),
+    [
+        pytest.param(CUT_OFF, FREE, FENCED_LONG_AGO, [[f"delete Namespace {NAMESPACE}"]], id="still free -> deleted"),
+        pytest.param(CUT_OFF, None, FENCED_LONG_AGO, [], id="the guard is asked first"),
+        pytest.param(CUT_OFF, UNSEEN, FENCED_LONG_AGO, [WITHHOLD], id="users unknown -> kept"),
+        pytest.param(CUT_OFF, UNARMED, FENCED_LONG_AGO, [WITHHOLD], id="disarmed -> kept"),
+        pytest.param(CUT_OFF, None, NEVER_FENCED, [WITHHOLD], id="settles again -> kept meanwhile"),
+        pytest.param(
+            replace(CUT_OFF, workloads=pods(going(pod()))), None, FENCED_LONG_AGO, [WITHHOLD], id="pods again -> kept"
+        ),
+        pytest.param(
+            replace(CUT_OFF, accounts=accounts("web")),
+            FREE,
+            FENCED_LONG_AGO,
+            [WITHHOLD, ["fence 1 ServiceAccounts"]],
+            id="fence gone -> kept before it is put up",
+        ),
+        pytest.param(
+            replace(CUT_OFF, objects=HUSK_READY, others=()),
+            USED,
+            FENCED_LONG_AGO,
+            [WITHHOLD, [f"mark Namespace {NAMESPACE} as a husk"]],
+            id="used again -> kept, a husk",
+        ),
+    ],
+)
+def test_a_namespace_released_by_a_teardown_that_was_cut_off_is_guarded_again_unless_it_goes_at_once(
+    given: Remains, guard: GuardSeen | None, progress: TeardownStatus, expected: list[list[str]]
+) -> None:
+    assert words(down(given, guard, progress)) == expected
+
+
+def test_what_was_never_released_is_not_withheld() -> None:
+    for namespace in (ours(), marked({RELEASED: "another"})):
+        assert down(remains(namespace=namespace), UNSEEN).waves == ()
+
+
 def test_the_mark_of_an_earlier_namespace_is_none() -> None:
     assert words(down(remains(namespace=marked({RELEASED: "u-old"})))) == [[f"release Namespace {NAMESPACE}"]]
 
 
 # --- Husk
-
-
-HUSK_READY = {
-    **remains().objects,
-    ("ResourceQuota", "envprov-husk"): workload("envprov-husk"),
-}
 
 
 def hollow(**changes: Any) -> Remains:  # noqa: ANN401 - any field of Remains

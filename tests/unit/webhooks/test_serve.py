@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import pytest
 from fastapi import FastAPI
 
 from envprov.domain.errors import ConfigError
-from webhooks.serve import Listening, serving
+from webhooks.serve import Listening, room_for, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -57,3 +59,17 @@ def test_the_port_is_free_again_afterwards() -> None:
     port = asyncio.run(story())
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Let this process open as few files as a container's may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_files")
+def test_there_are_never_more_connections_than_files() -> None:
+    assert (room_for(2304), room_for(100)) == (768, 100)

@@ -1,0 +1,129 @@
+"""What GitLab adds to the plan of a cleanup: branches that are gone, and environments there that are none of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from envprov.cli.cleanup_plan import PAGE, Finding
+from envprov.cli.session import Session
+from envprov.controller.sweep import BranchSweep, Gone
+from envprov.domain.cleaning import Found, Why
+from envprov.domain.environment import Environment
+from envprov.domain.errors import EnvprovError
+from envprov.domain.forge import ForgeEnvironment, ProjectRef
+from envprov.domain.policies import RECORD
+from envprov.domain.sweep import Brake, Tracked
+from envprov.gitlab.client import GitLabClient
+from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS, PROJECTS
+from envprov.kube.sweeps import SweepBook
+
+
+@dataclass
+class Branches:
+    """
+    GitLab, as a cleanup asks it.
+
+    Attributes:
+        session: Where the records are.
+        forge: GitLab.
+        dry_run: Whether nothing may be written, not even a note.
+
+    """
+
+    session: Session
+    forge: GitLabClient
+    dry_run: bool
+
+    async def gone(self, faults: list[str]) -> Sequence[Finding]:
+        """
+        Sweep all projects; what a dry run only names, another one has ended already when this returns.
+
+        Args:
+            faults: Gets why a project could not be swept; the others are all the same.
+
+        """
+        book = await self._book()
+        sweep = self.session.settings.sweep
+        run = BranchSweep(self.forge, book, _now, Brake(sweep.brake_share, sweep.grace))
+        findings: list[Finding] = []
+        for tracked in book.tracked().values():
+            try:
+                swept = await run(tracked, dry_run=self.dry_run)
+            except EnvprovError as error:
+                faults.append(f"Project {tracked.project.name}: {error}")
+                continue
+            if swept.halt is not None and not swept.waiting:
+                faults.append(f"Project {tracked.project.name}: {swept.halt.message}")
+            faults += [f"Project {tracked.project.name}: {fault}" for fault in swept.faults]
+            agree = f"none: many at once; `envprov cleanup --confirm-mass-delete {tracked.project.name}` agrees"
+            verb = "delete" if self.dry_run else "delete: done"
+            findings += [Finding(_found(one), None, agree) for one in swept.waiting]
+            findings += [Finding(_found(one), None, verb) for one in swept.gone]
+        return findings
+
+    async def strangers(self, known: Mapping[str, Environment], faults: list[str]) -> Sequence[Finding]:
+        """
+        GitLab environments that envprov made and that no Environment is left of.
+
+        Args:
+            known: All Environments by name.
+            faults: Gets why a project could not be asked; the others are all the same.
+
+        """
+        findings: list[Finding] = []
+        folder = f"{self.session.settings.gitlab.folder}/"
+        for tracked in (await self._book()).tracked().values():
+            try:
+                found = await self.forge.environments(tracked.ref, search=folder)
+            except EnvprovError as error:
+                faults.append(f"Project {tracked.project.name}: {error}")
+                continue
+            findings += [
+                Finding(_stranger(tracked, one), partial(self._remove, tracked.ref, one), "stop and delete")
+                for one in found
+                if one.name.startswith(folder) and one.name.removeprefix(folder) not in known
+            ]
+        return findings
+
+    async def _remove(self, ref: ProjectRef, found: ForgeEnvironment) -> None:
+        if found.state != "stopped":
+            await self.forge.stop_environment(ref, found.id)
+        await self.forge.delete_environment(ref, found.id)
+
+    async def _book(self) -> SweepBook:
+        """The records as they are now, read once."""
+        client, namespace = self.session.client, self.session.namespace
+        projects = (await client.list(PROJECTS, namespace)).items
+        records = (await client.list(CONFIG_MAPS, namespace, label_selector=RECORD)).items
+        environments: dict[str, list[Mapping[str, object]]] = {}
+        async with aclosing(client.pages(ENVIRONMENTS, namespace, size=PAGE)) as pages:
+            async for page in pages:
+                for item in page.items:
+                    slim = {**item, "spec": {**item["spec"], "values": {}}}
+                    environments.setdefault(item["spec"]["project"], []).append(slim)
+        return SweepBook(
+            client=client,
+            store=self.session.environments,
+            control_namespace=namespace,
+            projects=lambda: projects,
+            environments=lambda project: environments.get(project, []),
+            config_maps=lambda: records,
+        )
+
+
+def _found(gone: Gone) -> Found:
+    evidence = f"branch {gone.seen.branch} is in no complete listing since then, and GitLab does not know it"
+    return Found(f"Environment {gone.seen.environment}", Why.BRANCH_GONE, gone.since, evidence)
+
+
+def _stranger(tracked: Tracked, found: ForgeEnvironment) -> Found:
+    evidence = f"GitLab has it {found.state} in {tracked.ref}; there is no such Environment"
+    return Found(f"GitLab environment {found.name}", Why.NO_ENVIRONMENT, _now(), evidence)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,100 @@
+"""``extend``, ``pin`` and ``unpin``: how long the environment of a branch stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from envprov.cli import printing
+from envprov.cli.exits import ExitCode
+from envprov.cli.options import Common
+from envprov.cli.plain import note
+from envprov.cli.projects import find_project
+from envprov.cli.session import Session, opened
+from envprov.cli.show import unknown
+from envprov.cli.wish import check_branch
+from envprov.domain.environment import parse_environment
+from envprov.domain.errors import ConfigError
+from envprov.domain.lifetime import extend as extension_of
+from envprov.domain.lifetime import parse_span
+from envprov.domain.names import slug
+from envprov.kube.record import check_name
+from envprov.kube.records import parse_project
+from envprov.kube.resources import PROJECTS
+
+
+async def extend(common: Common, branch: str, span: str | None, project: str | None) -> ExitCode:
+    """
+    Let an environment live longer.
+
+    Args:
+        common: The options of the call.
+        branch: The branch.
+        span: By how much longer than it would: ``3d``; None begins its lifetime anew.
+        project: Name of the Project; None for the one that the folder belongs to.
+
+    Raises:
+        Forbidden: The Project allows less.
+        ConfigError: The time is none, or the environment has no end.
+
+    """
+    longer = parse_span(span) if span is not None else None
+    if span is not None and longer is None:
+        raise ConfigError(f"{span!r}: must be a time above zero such as 3d, 12h or 1w3d")
+    async with opened(common) as session:
+        named, item = await _find(session, branch, project)
+        if item is None:
+            return ExitCode.FAILED
+        environment = parse_environment(item)
+        ends = environment.status.expires_at
+        if ends is None:
+            raise ConfigError(f"the environment of branch {branch} has no end, so there is nothing to extend")
+        rules = await session.client.get(PROJECTS, named, session.namespace)
+        maximum = parse_project(rules).spec.limits.lifetime if rules is not None else None
+        extension = extension_of(ends, longer, now=datetime.now(UTC), maximum=maximum)
+        live = await session.environments.extend(item, extension)
+        until = f"stays until {extension.until:%Y-%m-%dT%H:%M:%SZ} at least"
+        return _say(common, live, "begins its lifetime anew" if longer is None else until)
+
+
+async def pin(common: Common, branch: str, project: str | None, *, pinned: bool) -> ExitCode:
+    """
+    Keep an environment although its lifetime ends, or no longer.
+
+    Args:
+        common: The options of the call.
+        branch: The branch.
+        project: Name of the Project; None for the one that the folder belongs to.
+        pinned: Whether it stays.
+
+    Raises:
+        EnvprovError: It could not be written; why.
+
+    """
+    async with opened(common) as session:
+        _, item = await _find(session, branch, project)
+        if item is None:
+            return ExitCode.FAILED
+        live = await session.environments.choose(item, {"pinned": True if pinned else None})
+        return _say(common, live, "is pinned: it stays when its lifetime ends" if pinned else "is no longer pinned")
+
+
+async def _find(session: Session, branch: str, project: str | None) -> tuple[str, dict[str, Any] | None]:
+    check_branch(branch)
+    named = await find_project(session, project, Path.cwd())
+    item = await session.environments.get(slug(named, branch))
+    if item is None:
+        note(f"error: {await unknown(session, named, branch)}")
+    else:
+        check_name(item, named, branch)
+    return named, item
+
+
+def _say(common: Common, item: Mapping[str, Any], what: str) -> ExitCode:
+    if not common.output.is_for_people:
+        printing.print_object(item, common.output)
+    elif not common.quiet:
+        printing.print_line(f"{item['spec']['branch']} {what}")
+    return ExitCode.DONE

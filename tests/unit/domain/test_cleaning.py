@@ -1,0 +1,159 @@
+"""What a cleanup finds: each with why, since when, and what shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from envprov.domain.cleaning import STUCK_AFTER, Why, expired, holders_gone, orphaned, release_stuck, without_project
+from envprov.domain.environment import Environment
+from envprov.domain.holds import Hold, Holder
+from envprov.domain.names import slug
+from tests.unit.builders import CONTROL, NOW, SLUG, environment, reported
+
+GRACE = timedelta(minutes=10)
+FIFTH = Fraction(1, 5)
+HOUR = timedelta(hours=1)
+
+
+def condition(kind: str, status: str, since: str) -> dict[str, Any]:
+    return {"type": kind, "status": status, "reason": "Because", "message": "said", "lastTransitionTime": since}
+
+
+def ending(at: str, **spec: Any) -> Environment:  # noqa: ANN401 - any field
+    return reported(environment(**spec), {"expiresAt": at}).model_copy(update={"spec": environment(**spec).spec})
+
+
+@pytest.mark.parametrize(
+    ("given", "is_found"),
+    [
+        pytest.param(ending("2026-11-24T12:00:00Z"), True, id="ends this second -> found"),
+        pytest.param(ending("2026-11-24T12:00:01Z"), False, id="ends in a second -> not yet"),
+        pytest.param(ending("2026-11-24T11:00:00Z", pinned=True), False, id="pinned -> stays"),
+        pytest.param(
+            ending("2026-11-24T11:00:00Z").model_copy(update={"deleting": True}),
+            False,
+            id="on its way -> nothing to do",
+        ),
+        pytest.param(environment(), False, id="no end -> stays"),
+    ],
+)
+def test_expired(given: Environment, *, is_found: bool) -> None:
+    found = expired(given, NOW)
+    assert (found is not None) is is_found
+    if found is not None:
+        assert (found.why, found.since) == (Why.EXPIRED, given.status.expires_at)
+        assert found.evidence == "branch feature/x; status.expiresAt 2026-11-24T12:00:00Z"
+
+
+def of_project(project: str, number: int = 0) -> Environment:
+    given = environment()
+    name = slug(project, f"b{number}")
+    spec = given.spec.model_copy(update={"project": project, "branch": f"b{number}"})
+    return given.model_copy(update={"name": name, "spec": spec})
+
+
+def test_environments_of_a_project_that_is_gone() -> None:
+    there, gone = of_project("shop"), of_project("old")
+    found, braked = without_project([there, gone], {"shop"}, now=NOW, grace=GRACE, share=FIFTH)
+    assert [(one.name, row.why, row.since) for one, row in found] == [(gone.name, Why.PROJECT_GONE, gone.created_at)]
+    assert "there is no Project old" in found[0][1].evidence
+    assert braked == ()
+
+
+def test_a_project_that_was_replaced_a_moment_ago_costs_nothing() -> None:
+    gone = reported(environment(), {"conditions": [condition("Accepted", "False", "2026-11-24T11:50:01Z")]})
+    assert without_project([gone], set(), now=NOW, grace=GRACE, share=FIFTH) == ((), ())
+    found, _ = without_project([gone], set(), now=NOW + timedelta(seconds=1), grace=GRACE, share=FIFTH)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "is_braked"),
+    [
+        pytest.param(3, 3, False, id="three -> they may go"),
+        pytest.param(4, 4, True, id="four of four -> a person must agree"),
+        pytest.param(4, 20, False, id="a fifth -> they may go"),
+        pytest.param(5, 20, True, id="more -> a person must agree"),
+    ],
+)
+def test_of_many_at_once_the_project_is_named(count: int, of: int, *, is_braked: bool) -> None:
+    gone = [of_project("old", number) for number in range(count)]
+    others = [of_project("shop", number) for number in range(of - count)]
+    _, braked = without_project(gone + others, {"shop"}, now=NOW, grace=GRACE, share=FIFTH)
+    assert braked == (("old",) if is_braked else ())
+
+
+@pytest.mark.parametrize(
+    ("state", "since", "is_found"),
+    [
+        pytest.param("pending-install", NOW - STUCK_AFTER, True, id="pending for half an hour -> stuck"),
+        pytest.param("uninstalling", NOW - HOUR, True, id="uninstalling for an hour -> stuck"),
+        pytest.param("pending-upgrade", NOW - STUCK_AFTER + timedelta(seconds=1), False, id="pending -> give it time"),
+        pytest.param("failed", NOW - HOUR, False, id="failed -> the controller tries again"),
+        pytest.param("deployed", NOW - HOUR, False, id="deployed -> well"),
+    ],
+)
+def test_a_release_that_is_stuck(state: str, since: Any, *, is_found: bool) -> None:  # noqa: ANN401 - a moment
+    moment = f"{since:%Y-%m-%dT%H:%M:%SZ}"
+    status = {
+        "release": {"name": SLUG, "status": state},
+        "conditions": [condition("Deployed", "False", moment)],
+    }
+    found = release_stuck(reported(environment(), status), NOW)
+    assert (found is not None) is is_found
+
+
+def namespace(**changes: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any part of the metadata
+    metadata = {
+        "name": f"env-{SLUG}",
+        "creationTimestamp": "2026-11-24T11:00:00Z",
+        "labels": {"envprov.io/project": "shop"},
+        "annotations": {"envprov.io/owner": f"{CONTROL}/{SLUG}", "envprov.io/branch": "feature/x"},
+    }
+    return {"metadata": metadata | changes}
+
+
+OWNED = {"envprov.io/owner": f"{CONTROL}/{SLUG}"}
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "expected"),
+    [
+        pytest.param(namespace(), set(), ("shop", "feature/x"), id="says whose it is -> can be torn down"),
+        pytest.param(namespace(), {SLUG}, None, id="has its record -> nothing"),
+        pytest.param(namespace(annotations=OWNED), set(), ("", ""), id="says no branch -> only reported"),
+        pytest.param(namespace(labels={}), set(), ("", ""), id="says no project -> only reported"),
+        pytest.param(namespace(name="env-other"), set(), ("", ""), id="has another name -> only reported"),
+        pytest.param(
+            namespace(annotations={"envprov.io/owner": f"elsewhere/{SLUG}"}),
+            set(),
+            None,
+            id="another envprov's -> nothing",
+        ),
+        pytest.param(namespace(annotations={}), set(), None, id="nobody's -> nothing"),
+        pytest.param(namespace(creationTimestamp="2026-11-24T11:50:01Z"), set(), None, id="young -> nothing yet"),
+        pytest.param(
+            namespace(deletionTimestamp="2026-11-24T11:59:00Z"), set(), None, id="on its way -> nothing to do"
+        ),
+    ],
+)
+def test_namespaces_without_a_record(
+    given: Mapping[str, Any], known: set[str], expected: tuple[str, str] | None
+) -> None:
+    found = orphaned([given], known, control_namespace=CONTROL, now=NOW, grace=GRACE)
+    assert [(one.project, one.branch) for one in found] == ([expected] if expected else [])
+
+
+def test_holds_of_environments_that_are_gone() -> None:
+    gone = Hold(Holder("Environment", CONTROL, "a", "uid-a"), NOW)
+    there = Hold(Holder("Environment", CONTROL, "b", "uid-b"), NOW)
+    pod = Hold(Holder("Deployment", "prod", "web", "uid-c"), NOW)
+    declared = Hold(Holder("External", "", "team"), NOW)
+    (found,) = holders_gone("shared/deployer", [gone, there, pod, declared], {"uid-b"})
+    assert (found.why, found.what) == (Why.HOLDER_GONE, "hold on ServiceAccount shared/deployer")
+    assert "envprov-system/a with UID uid-a is not there" in found.evidence
