@@ -39,17 +39,16 @@ from envprov.domain.health import Condition, Health, Workloads, health
 from envprov.domain.holds import HUSK, STATE
 from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
 from envprov.domain.plan import is_taken, owner_of
-from envprov.domain.project import GitChart, LocalChart, OciChart, RepositoryChart
 from envprov.domain.release import DIGEST, REVISION, Release, ReleaseState, release_of
 from envprov.domain.rendered import read_rendered
+from envprov.fetching import ChartFinder
 from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
 from envprov.kube.resources import Resource
-from envprov.releases import charts, values
-from envprov.releases.charts import Charts
+from envprov.releases import values
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
 from envprov.remains import RemainsReader, live_release, workloads_of
 from envprov.remains import live as live_objects
@@ -86,7 +85,7 @@ class LiveCluster:
     client: KubeClient
     caches: Mapping[Resource, Informer]
     helm: Helm
-    charts: Charts
+    charts: ChartFinder
     guard: LiveGuard
     remnants: RemainsReader
     worker: str
@@ -374,13 +373,13 @@ class LiveCluster:
 
     async def _digest(self, desired: Desired) -> tuple[str | None, TerminalError | None]:
         try:
-            chart = await self.charts.resolve(_chart_of(desired))
+            chart = await self.charts.find(desired)
         except TerminalError as error:
             return None, error
         return values.digest(chart.digest, values.merge(*desired.values)), None
 
     async def _spec(self, desired: Desired, digest: str) -> ReleaseSpec:
-        chart = await self.charts.resolve(_chart_of(desired))
+        chart = await self.charts.find(desired)
         return ReleaseSpec(
             name=desired.identity.name,
             namespace=desired.identity.namespace,
@@ -488,15 +487,3 @@ def _covers(cached: Iterable[Manifest], live: Iterable[Manifest]) -> bool:
 
 def _installer(identity: Identity) -> str:
     return service_account_user(identity.namespace, INSTALLER)
-
-
-def _chart_of(desired: Desired) -> charts.ChartSource:
-    match desired.chart.source:
-        case GitChart(path=path):
-            return charts.GitChart(path)
-        case OciChart(ref=ref, version=version):
-            return charts.OciChart(ref, version)
-        case RepositoryChart(url=url, name=name, version=version):
-            return charts.RepositoryChart(url, name, version)
-        case LocalChart(path=path):
-            return charts.LocalChart(path)

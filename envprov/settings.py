@@ -131,6 +131,15 @@ class GitLabSettings(_Frozen):
     """Where GitLab reaches the receiver, for `envprov project add`: https://envprov.example.com/webhooks/gitlab."""
 
 
+class ChartSettings(_Frozen):
+    """Where charts may be fetched from."""
+
+    plain_http: frozenset[str] = frozenset()
+    """Hosts, or host:port, that may be spoken to without TLS; this computer always may."""
+    private: frozenset[str] = frozenset()
+    """Hosts that may have private addresses, and networks such as 10.0.0.0/8."""
+
+
 class SweepSettings(_Frozen):
     """The branch sweep."""
 
@@ -184,6 +193,8 @@ class Settings(BaseSettings):
     """The API server."""
     gitlab: GitLabSettings = GitLabSettings()
     """GitLab."""
+    charts: ChartSettings = ChartSettings()
+    """Where charts may be fetched from."""
     sweep: SweepSettings = SweepSettings()
     """The branch sweep."""
     log: LogSettings = LogSettings()

@@ -34,6 +34,8 @@ from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
 from envprov.domain.policies import REAPPLIED, RECORD, policies
 from envprov.domain.sweep import Brake
+from envprov.fetching import ChartFinder
+from envprov.gitlab.branch_files import BranchFileReader
 from envprov.gitlab.client import Connection as GitLabConnection
 from envprov.gitlab.client import GitLabClient
 from envprov.guarding import LiveGuard
@@ -49,7 +51,7 @@ from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
 from envprov.kube.sweeps import SweepBook
 from envprov.kube.usage import UsageReader
-from envprov.releases.charts import Charts
+from envprov.releases.charts import Charts, Reach
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
@@ -150,15 +152,21 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 client=client,
                 caches=caches,
                 helm=helm,
-                charts=Charts(settings.helm.chart_root),
+                charts=_charts(settings, Path(folder), client, forge),
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds),
                 worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
             reconciler = Reconciler(
-                records, cluster, settings.platform, now=_now, fence_settle=settings.guard.fence_settle
+                records,
+                cluster,
+                settings.platform,
+                now=_now,
+                fence_settle=settings.guard.fence_settle,
+                files=BranchFileReader(forge) if forge is not None else None,
             )
+
             guardian = Guardian(
                 guard,
                 now=_now,
@@ -374,6 +382,12 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
     for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
         caches[kind].on_change(wake_by_namespace(add))
     return caches
+
+
+def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabClient | None) -> ChartFinder:
+    reach = Reach.of(plain_http=settings.charts.plain_http, private=settings.charts.private)
+    charts = Charts(settings.helm.chart_root, reach, forge, folder)
+    return ChartFinder(charts, client, settings.platform.control_namespace, forge)
 
 
 def _sweeper(  # noqa: PLR0913, PLR0917 - what it is put together from

@@ -117,12 +117,9 @@ class Helm:
         Raises:
             RenderFailed: The chart does not render, or the values do not fit its schema.
             ChartNotFound: There is no such chart.
-            Unavailable: The chart's registry does not answer.
 
         """
-        command = self._command(
-            f"render release {release.name}", self._settings.timeouts.template, *_transport(release.chart)
-        )
+        command = self._command(f"render release {release.name}", self._settings.timeouts.template)
         # What this returns would parse lazily, in pure Python and not as Kubernetes does: it is left alone.
         await command.template(
             release.name,
@@ -130,8 +127,6 @@ class Helm:
             dict(release.values),
             include_crds=True,
             namespace=release.namespace,
-            repo=release.chart.repository,
-            version=release.chart.version,
         )
         return await asyncio.to_thread(parse, command.stdout)
 
@@ -152,7 +147,7 @@ class Helm:
             RenderFailed: The chart does not render.
             ChartNotFound: There is no such chart.
             Conflict: Another operation is in progress, or the release is in a state that needs recovery.
-            Unavailable: The API server or the chart's registry does not answer.
+            Unavailable: The API server does not answer.
             HelmFailed: A hook failed, or anything else.
             HelmTimeout: It took too long.
 
@@ -164,7 +159,6 @@ class Helm:
             *_identity(service_account_user(release.namespace, release.installer)),
             *(("--labels", labels) if labels else ()),
             *await self._forcing(),
-            *_transport(release.chart),
             *_DEPLOYING,
         )
         await command.install_or_upgrade(
@@ -173,8 +167,6 @@ class Helm:
             dict(release.values),
             create_namespace=False,
             namespace=release.namespace,
-            repo=release.chart.repository,
-            version=release.chart.version,
         )
         return _revision(command.stdout)
 
@@ -258,11 +250,7 @@ def _identity(user: str) -> tuple[str, str]:
     return ("--kube-as-user", user)
 
 
-def _transport(chart: ChartRef) -> tuple[str, ...]:
-    return ("--plain-http",) if chart.plain_http else ()
-
-
 def _revision(output: bytes) -> int:
-    """Number of the revision that Helm tells of; an OCI registry's chatter may stand before it."""
+    """Number of the revision that Helm tells of; what it warns of may stand before it."""
     release = json.loads(output[output.index(b"{") :])
     return int(release["version"])

@@ -59,19 +59,34 @@ def parse(output: bytes) -> tuple[dict[str, Any], ...]:
         RenderFailed: A document is no YAML, no object, nested too deep, or has too many values.
 
     """
+    found = documents(output)
+    for document in found:
+        if not isinstance(document, dict) or not document.get("kind"):
+            raise RenderFailed("The chart renders something that is no Kubernetes object: it has no kind")
+    return tuple(found)
+
+
+def documents(output: bytes) -> list[Any]:
+    """
+    YAML documents, read as Kubernetes and Helm read them.
+
+    Args:
+        output: The documents; empty ones are passed over.
+
+    Raises:
+        RenderFailed: One is no YAML, nested too deep, or has too many values.
+
+    """
     try:
         _check_structure(output)
-        documents = [document for document in yaml.load_all(output, Loader=_Loader) if document is not None]
-        for document in documents:
-            if not isinstance(document, dict) or not document.get("kind"):
-                raise RenderFailed("The chart renders something that is no Kubernetes object: it has no kind")
-        _check_size(documents)
+        found = [document for document in yaml.load_all(output, Loader=_Loader) if document is not None]
+        _check_size(found)
     except yaml.MarkedYAMLError as fault:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 0
         raise RenderFailed(f"The chart renders something that is no YAML, in line {line}: {fault.problem}") from None
     except (yaml.YAMLError, ValueError):
         raise RenderFailed("The chart renders something that is no YAML that Kubernetes could read") from None
-    return tuple(documents)
+    return found
 
 
 def _check_structure(output: bytes) -> None:
@@ -90,9 +105,9 @@ def _check_structure(output: bytes) -> None:
             raise RenderFailed(f"The chart renders more than {NODE_LIMIT} values")
 
 
-def _check_size(documents: list[Any]) -> None:
+def _check_size(found: list[Any]) -> None:
     """Aliases unfold: a few lines can stand for billions of values, which nobody after us must have to walk through."""
-    left, waiting = NODE_LIMIT, list(documents)
+    left, waiting = NODE_LIMIT, list(found)
     while waiting:
         node = waiting.pop()
         left -= 1

@@ -111,28 +111,10 @@ def test_helm_3_is_not_told_what_it_does_not_know(stand_in: Any, tmp_path: Path)
     assert "force" not in recorded(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("chart", "arguments"),
-    [
-        (
-            ChartRef("oci://localhost:5000/shop", "", "1.0", plain_http=True),
-            "oci://localhost:5000/shop --include-crds --values - --namespace env-shop --version 1.0 --plain-http",
-        ),
-        (
-            ChartRef("shop", "", "~1.4", "https://charts.example.com"),
-            "shop --include-crds --values - --namespace env-shop --repo https://charts.example.com --version ~1.4",
-        ),
-    ],
-)
-def test_a_remote_chart_is_named_as_helm_wants_it(
-    stand_in: Any,  # noqa: ANN401 - a factory
-    tmp_path: Path,
-    chart: ChartRef,
-    arguments: str,
-) -> None:
-    assert asyncio.run(stand_in(RECORDING).render(spec(chart=chart))) == ({"kind": "A", "metadata": {}},)
+def test_a_chart_is_rendered_from_its_folder(stand_in: Any, tmp_path: Path) -> None:  # noqa: ANN401 - a factory
+    assert asyncio.run(stand_in(RECORDING).render(spec())) == ({"kind": "A", "metadata": {}},)
 
-    assert recorded(tmp_path) == f"template shop {arguments}"
+    assert recorded(tmp_path) == "template shop /charts/shop --include-crds --values - --namespace env-shop"
 
 
 def test_uninstalling_and_rolling_back_name_the_user(stand_in: Any, tmp_path: Path) -> None:  # noqa: ANN401 - a factory
