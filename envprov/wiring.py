@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,24 +20,19 @@ from prometheus_client import CollectorRegistry
 
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
-from envprov.controller.metrics import GuardMetrics, Metrics, SweepMetrics
+from envprov.controller.metrics import GuardMetrics, Metrics
 from envprov.controller.probes import create_probes
 from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
-from envprov.controller.sweep import BranchSweep
-from envprov.controller.sweeper import Sweeper
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain import objects
-from envprov.domain.environment import DOUBTED
-from envprov.domain.errors import ConfigError
 from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
 from envprov.domain.policies import REAPPLIED, RECORD, policies
-from envprov.domain.sweep import Brake
 from envprov.fetching import ChartFinder
 from envprov.gitlab.branch_files import BranchFileReader
-from envprov.gitlab.client import Connection as GitLabConnection
 from envprov.gitlab.client import GitLabClient
+from envprov.gitlab_wiring import Loop, Shared, forge_of, gitlab_loops
 from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
@@ -47,9 +42,9 @@ from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
+from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
-from envprov.kube.sweeps import SweepBook
 from envprov.kube.usage import UsageReader
 from envprov.releases.charts import Charts, Reach
 from envprov.releases.command import HelmSettings, Timeouts
@@ -77,10 +72,6 @@ from webhooks.serve import Listening, serve, serving
 log = structlog.get_logger("envprov")
 
 LEASE = "envprov-controller"
-
-
-Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-"""Works beside the workers until the event is set."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +169,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             triggers = _triggers(client, guardian.wake)
             loops: list[Loop] = [guardian.run]
             if forge is not None:
-                loops.append(_sweeper(settings, forge, client, store, caches, registry).run)
+                loops += gitlab_loops(settings, forge, Shared(client, store, records, caches, registry), _now)
             workers = Workers(
                 queue=queue,
                 reconcile=reconciler,
@@ -194,34 +185,6 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
-
-
-@asynccontextmanager
-async def forge_of(settings: Settings) -> AsyncIterator[GitLabClient | None]:
-    """
-    Open a client of GitLab; None where the settings name none.
-
-    Raises:
-        ConfigError: URL, token or certificates cannot be used.
-
-    """
-    given = settings.gitlab
-    if given.url is None:
-        yield None
-        return
-    if given.token_file is None:
-        raise ConfigError("gitlab.token_file: must name the file with the access token, since gitlab.url is set")
-    where = GitLabConnection(
-        url=given.url,
-        token_file=given.token_file,
-        ca_file=given.ca_file,
-        timeout=given.timeout,
-        listing_timeout=given.listing_timeout,
-        allow_http=given.allow_http,
-        connections=given.connections,
-    )
-    async with GitLabClient.connect(where) as client:
-        yield client
 
 
 async def run_receiver(settings: Settings, connection: Connection) -> None:
@@ -357,7 +320,11 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
         ),
         resources.PROJECTS: Informer(client, resources.PROJECTS, namespace=control_namespace, transform=keep_all),
         resources.CONFIG_MAPS: Informer(
-            client, resources.CONFIG_MAPS, namespace=control_namespace, label_selector=RECORD
+            client,
+            resources.CONFIG_MAPS,
+            namespace=control_namespace,
+            label_selector=RECORD,
+            indexes={BY_ENVIRONMENT: environment_index},
         ),
         resources.NAMESPACES: Informer(client, resources.NAMESPACES, label_selector=ours, transform=keep_all),
     }
@@ -388,36 +355,6 @@ def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabC
     reach = Reach.of(plain_http=settings.charts.plain_http, private=settings.charts.private)
     charts = Charts(settings.helm.chart_root, reach, forge, folder)
     return ChartFinder(charts, client, settings.platform.control_namespace, forge)
-
-
-def _sweeper(  # noqa: PLR0913, PLR0917 - what it is put together from
-    settings: Settings,
-    forge: GitLabClient,
-    client: KubeClient,
-    store: Environments,
-    caches: Mapping[Resource, Informer],
-    registry: CollectorRegistry,
-) -> Sweeper:
-    environments = caches[resources.ENVIRONMENTS]
-    book = SweepBook(
-        client=client,
-        store=store,
-        control_namespace=settings.platform.control_namespace,
-        projects=caches[resources.PROJECTS].items,
-        environments=lambda project: environments.by_index(BY_PROJECT, project),
-        config_maps=caches[resources.CONFIG_MAPS].items,
-    )
-    sweep = BranchSweep(forge, book, _now, Brake(settings.sweep.brake_share, settings.sweep.grace))
-    sweeper = Sweeper(sweep, book, interval=settings.sweep.interval, metrics=SweepMetrics(registry))
-
-    def wake_if_doubted(manifest: Mapping[str, Any]) -> None:
-        if DOUBTED in manifest["metadata"].get("annotations", {}):
-            sweeper.wake()
-
-    environments.on_change(wake_if_doubted)
-    for kind in (resources.PROJECTS, resources.CONFIG_MAPS):
-        caches[kind].on_change(lambda _: sweeper.wake())
-    return sweeper
 
 
 def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:

@@ -22,8 +22,8 @@ from envprov.cli.times import describe
 from envprov.domain.environment import API_VERSION
 from envprov.domain.errors import ConfigError, Conflict, EnvprovError
 from envprov.domain.project_status import CONFIRMED, read_status
+from envprov.gitlab_wiring import forge_of
 from envprov.kube.resources import PROJECTS
-from envprov.wiring import forge_of
 
 HEADER = ("WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION")
 MANAGER = "envprov-cleanup"

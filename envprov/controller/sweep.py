@@ -106,9 +106,11 @@ class Swept:
         gone: Environments that were ended.
         waiting: Environments that the brake keeps.
         faults: What went wrong with single branches.
+        status: Of the Project, as it was reported.
 
     """
 
+    status: ProjectStatus
     halt: Halt | None = None
     asked: list[Seen] = field(default_factory=list)
     gone: list[Gone] = field(default_factory=list)
@@ -149,15 +151,16 @@ class BranchSweep:
             EnvprovError: GitLab or the API server did not answer as they should. Nothing was ended because of that.
 
         """
-        swept, status = Swept(), tracked.status
+        swept = Swept(tracked.status)
         try:
             status = await self._sweep(tracked, swept, dry_run=dry_run)
         except EnvprovError as error:
             if not dry_run:
-                await self._report(tracked, self._tell(tracked, status, error.reason, str(error)))
+                await self._report(tracked, self._tell(tracked, tracked.status, error.reason, str(error)))
             raise
         if not dry_run:
             await self._report(tracked, status)
+            swept.status = status
         return swept
 
     async def _sweep(self, tracked: Tracked, swept: Swept, *, dry_run: bool) -> ProjectStatus:

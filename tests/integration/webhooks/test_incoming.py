@@ -162,12 +162,24 @@ def test_the_life_of_a_merge_request_from_a_fork(cluster: Cluster, namespace: st
             assert await fork("close", last_commit={"id": NEXT}) == 202
             assert (await marks(receiver, FORK))["envprov.io/doubted-delete"] == "!12 is closed"
 
-            await receiver.environments.down("shop", "merge-requests/12/head")
-            live = await receiver.environments.get(FORK)
-            assert live is not None
-            await receiver.environments.retire(parse_environment(live), NOW)
-            assert await fork("reopen", last_commit={"id": NEXT}) == 202
-            assert await receiver.revision(FORK) == NEXT
+    asyncio.run(story())
+
+
+def test_a_fork_whose_merge_request_is_opened_again_comes_back_at_the_same_commit(
+    cluster: Cluster, namespace: str
+) -> None:
+    """Also right after it went, while a second push that creates the branch would be taken for a late one."""
+
+    async def story() -> None:
+        async with receiving(cluster.kubeconfig, namespace, project(rules=FORKS)) as receiver:
+            for action in ("open", "reopen"):
+                answer = await merge_request(receiver, action, source_project_id=payloads.FORK)
+                assert answer.status_code == 202
+                assert await receiver.revision(FORK) == SHA
+                await receiver.environments.down("shop", "merge-requests/12/head")
+                live = await receiver.environments.get(FORK)
+                assert live is not None
+                await receiver.environments.retire(parse_environment(live), NOW)
 
     asyncio.run(story())
 

@@ -61,23 +61,28 @@ class Slow:
     """Connections whose other end the receiver has, or has closed."""
 
     opened: int = 0
-    closed: int = 0
+    gone: set[int] = field(default_factory=set)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     watching: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def closed(self) -> int:
+        """How many are closed."""
+        return len(self.gone)
 
     async def open(self, port: int, sent: bytes) -> None:
         """Open one and send what it has to say."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
-        self.opened += 1
         self.writers.append(writer)
-        self.watching.append(asyncio.create_task(self._watch(reader)))
+        self.watching.append(asyncio.create_task(self._watch(self.opened, reader)))
+        self.opened += 1
 
-    async def _watch(self, reader: asyncio.StreamReader) -> None:
+    async def _watch(self, number: int, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):
             while await reader.read(4096):
                 pass
-        self.closed += 1
+        self.gone.add(number)
 
 
 @asynccontextmanager
@@ -147,6 +152,22 @@ def test_deliveries_pass_while_more_slow_connections_come_than_there_is_room_for
                 await slow.open(receiver.port, sent[0])
             assert slow.closed < slow.opened  # not all had to go
             assert len(await receiver.environments.list()) == VALID
+
+    asyncio.run(story())
+
+
+def test_those_go_who_have_been_slow_for_longest(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with (
+            receiving(cluster.kubeconfig, namespace, protocol=Endless, connections=ROOM) as receiver,
+            slow_connections(receiver.port, MANY, b"", HALF) as slow,
+        ):
+
+            async def made_room() -> bool:
+                return slow.closed >= MANY - ROOM
+
+            await eventually_async(made_room, message="no room was made")
+            assert max(slow.gone) < MANY - ROOM // 2
 
     asyncio.run(story())
 

@@ -34,7 +34,7 @@ class Projects:
     there: dict[str, Tracked] = field(default_factory=dict)
     swept: list[str] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
-    answer: Callable[[str], Swept] = lambda _: Swept()
+    answer: Callable[[str], Swept] = lambda _: Swept(ProjectStatus())
     hanging: set[str] = field(default_factory=set)
     counted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -177,7 +177,7 @@ def test_gitlab_is_left_alone_for_as_long_as_it_says(monkeypatch: pytest.MonkeyP
 
 def test_a_sweep_that_has_stopped_says_so_in_the_metrics() -> None:
     async def story(projects: Projects, _: Sweeper) -> None:
-        projects.answer = lambda _: Swept(halt=Halt("MassDeletion", "many"))
+        projects.answer = lambda _: Swept(ProjectStatus(), halt=Halt("MassDeletion", "many"))
         await projects.until(lambda: projects.swept == ["a"])
         await asyncio.sleep(0)
 

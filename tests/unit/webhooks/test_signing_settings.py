@@ -40,6 +40,7 @@ def test_signing_tokens_of_files_and_folders(tmp_path: Path) -> None:
         pytest.param("hunter2" * 10, "must begin with whsec_", id="a token of the other kind"),
         pytest.param("x" + TOKEN, "must begin with whsec_", id="something before it"),
         pytest.param("whsec_hunter2!" + "A" * 34, "is not base64", id="not base64"),
+        pytest.param(TOKEN[:10] + "!" + TOKEN[10:], "is not base64", id="something else among it"),
         pytest.param(TOKEN[:-1], "is not base64", id="without padding"),
         pytest.param("whsec_", "holds a key of 0 bytes", id="no key"),
         pytest.param("whsec_" + b64encode(b"k" * 23).decode(), "holds a key of 23 bytes", id="key too short"),
