@@ -376,7 +376,8 @@ class LiveCluster:
             chart = await self.charts.find(desired)
         except TerminalError as error:
             return None, error
-        return values.digest(chart.digest, values.merge(*desired.values)), None
+        again = (desired.redeploy,) if desired.redeploy else ()
+        return values.digest(chart.digest, values.merge(*desired.values), *again), None
 
     async def _spec(self, desired: Desired, digest: str) -> ReleaseSpec:
         chart = await self.charts.find(desired)

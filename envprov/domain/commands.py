@@ -50,6 +50,7 @@ _USAGE = {
     "extend 3d": "lets it live longer than it would: `3d`, `12h`, `1w`; without a time its lifetime begins anew",
     "pin": "keeps it although its lifetime ends",
     "unpin": "lets it end with its lifetime again",
+    "redeploy": "deploys the same commit once more, as a push would",
     "why": "says how it is, and why",
     "down": "takes it down; the next push brings it back",
     "help": "says this",
@@ -137,7 +138,15 @@ class Down:
     uid: str
 
 
-Act = Extend | Pin | Down
+@dataclass(frozen=True, slots=True)
+class Redeploy:
+    """Deploy what the Environment with that UID has once more."""
+
+    uid: str
+    at: datetime
+
+
+Act = Extend | Pin | Down | Redeploy
 
 
 def encode(act: Act) -> str:
@@ -149,6 +158,8 @@ def encode(act: Act) -> str:
             return json.dumps({"do": "pin" if pinned else "unpin", "uid": uid})
         case Down(uid=uid):
             return json.dumps({"do": "down", "uid": uid})
+        case Redeploy(uid=uid, at=at):
+            return json.dumps({"do": "redeploy", "uid": uid, "at": moment(at)})
 
 
 def decode(text: str) -> Act | None:
@@ -157,6 +168,7 @@ def decode(text: str) -> Act | None:
         given = json.loads(text)
         do, uid = str(given["do"]), str(given["uid"])
         extension = Extension.decode(str(given.get("extension", "")))
+        at = datetime.fromisoformat(given["at"]) if do == "redeploy" else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     match do:
@@ -166,6 +178,8 @@ def decode(text: str) -> Act | None:
             return Pin(uid, do == "pin")
         case "down":
             return Down(uid)
+        case "redeploy" if at is not None:
+            return Redeploy(uid, at)
         case _:
             return None
 
@@ -219,9 +233,16 @@ def decide(command: Command, environment: Environment | None, project: Project, 
         return _why(environment)
     if environment.deleting:
         return f"Not done: the environment {standing(environment)}."
-    if verb is Verb.EXTEND:
-        return _extend(environment, project, time, now)
-    return Down(environment.uid) if verb is Verb.DOWN else Pin(environment.uid, verb is Verb.PIN)
+    match verb:
+        case Verb.EXTEND:
+            return _extend(environment, project, time, now)
+        case Verb.REDEPLOY:
+            act: Act = Redeploy(environment.uid, command.created_at)
+        case Verb.DOWN:
+            act = Down(environment.uid)
+        case _:
+            act = Pin(environment.uid, verb is Verb.PIN)
+    return act
 
 
 def answer_of(act: Act) -> str:
@@ -237,6 +258,8 @@ def answer_of(act: Act) -> str:
             return "Done: it is no longer pinned and ends with its lifetime."
         case Down():
             return "Done: it is being taken down. The next push brings it back."
+        case Redeploy():
+            return "Done: the same commit is deployed once more."
 
 
 def gone_answer() -> str:
@@ -278,11 +301,6 @@ def _not_yet(verb: Verb) -> str | None:
             return (
                 "Not done: envprov cannot scale an environment to nothing and back yet. `/envprov down` ends it; the "
                 "next push brings it back."
-            )
-        case Verb.REDEPLOY:
-            return (
-                "Not done: envprov cannot deploy the same commit again yet. It deploys a new one, an empty one too: "
-                "`git commit --allow-empty`."
             )
         case _:
             return None

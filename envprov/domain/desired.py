@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from envprov.domain.environment import BranchFileStatus, Environment
+from envprov.domain.environment import REDEPLOY, BranchFileStatus, Environment
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.guard import ENVIRONMENT, Policy
 from envprov.domain.holds import Account, Holder
@@ -66,6 +66,8 @@ class Desired:
     """Path or id of the project in GitLab, for a chart in the branch itself."""
     values: tuple[Mapping[str, Any], ...]
     """Laid over each other from left to right, as Helm would."""
+    redeploy: str
+    """When somebody last asked for the same once more; "" for never."""
     file: BranchFileStatus | None
     """What the branch's own file says, and what is wrong with it."""
     access: tuple[Access, ...]
@@ -148,6 +150,7 @@ def desire(
         chart=ChartSource(git=GitChart(path=file.chart)) if file and file.chart else spec.chart,
         repository=spec.gitlab.project if spec.gitlab else None,
         values=tuple(_filled(values, words) for values in layers) + injected,
+        redeploy=environment.annotations.get(REDEPLOY, ""),
         file=file,
         access=spec.access,
         secrets=spec.copy_secrets,

@@ -24,6 +24,7 @@ SUPERSEDED = f"{GROUP}/superseded"
 SUCCESSOR = f"{GROUP}/successor"
 DOUBTED = f"{GROUP}/doubted-delete"
 DISMISSED = f"{GROUP}/dismissed"
+REDEPLOY = f"{GROUP}/redeploy"
 EXTENDED = f"{GROUP}/extended"
 ABSENT_SINCE = f"{GROUP}/absent-since"
 

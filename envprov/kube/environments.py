@@ -22,6 +22,7 @@ from envprov.domain.environment import (
     API_VERSION,
     EXTENDED,
     FINALIZER,
+    REDEPLOY,
     Environment,
     EnvironmentStatus,
     GitLabStatus,
@@ -43,6 +44,9 @@ Manifest = dict[str, Any]
 
 EXTENSION = "envprov-extend"
 """Field manager of extensions."""
+
+REDEPLOYMENT = "envprov-redeploy"
+"""Field manager of the wish to deploy once more."""
 
 OPTION_FIELDS = ("size", "values", "lifetime", "pinned", "asleep")
 
@@ -238,6 +242,28 @@ class Environments:
         body = self._address(live["metadata"]["name"])
         body["metadata"] |= {"uid": live["metadata"]["uid"], "annotations": {EXTENDED: extension.encode()}}
         return await self._client.apply(body, manager=EXTENSION)
+
+    async def redeploy(self, live: Mapping[str, Any], at: datetime) -> Manifest:
+        """
+        Deploy what an environment has once more; asked for twice with one moment, it is done once.
+
+        Args:
+            live: The Environment as it was read.
+            at: When it was asked for; an older one than the last changes nothing.
+
+        Returns:
+            The Environment as it now is.
+
+        Raises:
+            Conflict: It is gone, or another one.
+
+        """
+        said = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if (live["metadata"].get("annotations") or {}).get(REDEPLOY, "") >= said:
+            return dict(live)
+        body = self._address(live["metadata"]["name"])
+        body["metadata"] |= {"uid": live["metadata"]["uid"], "annotations": {REDEPLOY: said}}
+        return await self._client.apply(body, manager=REDEPLOYMENT)
 
     async def get(self, name: str) -> Manifest | None:
         """The Environment of that name as the API server has it, or None."""

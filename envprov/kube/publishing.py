@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from envprov.domain.commands import Act, Command, Down, Extend, Pin, decode, encode
+from envprov.domain.commands import Act, Command, Down, Extend, Pin, Redeploy, decode, encode
 from envprov.domain.deliveries import Dismissal, Ignore, Reason, Unwanted
 from envprov.domain.environment import API_VERSION, EXTENDED, Environment, GitLabStatus, parse_environment
 from envprov.domain.errors import Conflict, InvalidRecord
@@ -232,6 +232,8 @@ class CommandBook:
                     await self.store.extend(live, extension)
             case Pin(pinned=pinned):
                 await self.store.choose(live, {"pinned": True if pinned else None})
+            case Redeploy(at=at):
+                await self.store.redeploy(live, at)
             case Down():
                 spec = live["spec"]
                 news = Unwanted(Dismissal.DOWN, seen=known_of(live))

@@ -117,6 +117,14 @@ def test_a_branch_is_shown_from_its_first_commit_to_its_end(
     assert found is not None
     assert "envprov.io/extended" in found["metadata"]["annotations"]
     assert len(gitlab.requests()) > before
+    revision = found["status"]["release"]["revision"]
+    gitlab.comment(shop, iid, "/envprov redeploy")
+    eventually(
+        lambda: (installation.environment_of("feature/x") or {})["status"]["release"]["revision"] == revision + 1,
+        within=60,
+        message="the same commit is not deployed once more",
+    )
+    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="not Ready again")
     gitlab.delete_branch(shop, "feature/x")
     eventually(lambda: installation.environment_of("feature/x") is None, within=90, message="it is still there")
     eventually(

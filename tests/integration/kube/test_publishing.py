@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envprov.domain.commands import Command, Down, Extend, Pin
+from envprov.domain.commands import Command, Down, Extend, Pin, Redeploy
 from envprov.domain.environment import (
     EXTENDED,
+    REDEPLOY,
     Environment,
     EnvironmentStatus,
     GitLabStatus,
@@ -287,6 +288,12 @@ def test_what_is_carried_out_twice_is_carried_out_once(cluster: Cluster, namespa
                 assert await here.book.carry_out(NAME, Extend(uid, extension))
             assert (await here.live())["metadata"]["annotations"][EXTENDED] == newer.encode()
 
+            for at, expected in ((NOW, NOW), (NOW - timedelta(minutes=1), NOW), (NOW + timedelta(minutes=1), None)):
+                assert await here.book.carry_out(NAME, Redeploy(uid, at))
+                live = await here.store.get(NAME)
+                assert live is not None
+                said = datetime.fromisoformat(live["metadata"]["annotations"][REDEPLOY])
+                assert said == (expected or at)  # an older wish than the last changes nothing
             assert not await here.book.carry_out(NAME, Down("another"))
             assert not (await here.seen()).deleting
             assert await here.book.carry_out(NAME, Down(uid))

@@ -14,7 +14,20 @@ from prometheus_client import CollectorRegistry
 
 from envprov.controller.commands import Commander
 from envprov.controller.metrics import ErrandMetrics
-from envprov.domain.commands import KEPT, LATE, PATIENCE, Act, Command, Down, Extend, Pin, decode, encode, reply_marker
+from envprov.domain.commands import (
+    KEPT,
+    LATE,
+    PATIENCE,
+    Act,
+    Command,
+    Down,
+    Extend,
+    Pin,
+    Redeploy,
+    decode,
+    encode,
+    reply_marker,
+)
 from envprov.domain.environment import Environment
 from envprov.domain.errors import (
     Conflict,
@@ -118,6 +131,8 @@ class Book:
                 self._change(live, "down", deleting=True)
             case Extend(extension=extension):
                 self._change(live, "extended", annotations={"extended": extension.encode()})
+            case Redeploy(at=at):
+                self._change(live, "redeployed", annotations={"redeploy": at.isoformat()})
 
     def _change(self, live: Environment, what: str, **update: Any) -> None:  # noqa: ANN401 - any field
         after = live.model_copy(update=update)
@@ -220,7 +235,7 @@ def test_a_member_pins_an_environment_and_is_answered_in_the_thread() -> None:
         ("/envprov down now", "`down` was not done: `now` was not understood."),
         ("/envprov sleep", "Not done: envprov cannot scale an environment to nothing and back yet."),
         ("/envprov wake", "Not done: envprov cannot scale an environment to nothing and back yet."),
-        ("/envprov redeploy", "Not done: envprov cannot deploy the same commit again yet."),
+        ("/envprov redeploy", "Done: the same commit is deployed once more."),
         ("/envprov dance @all", "There is no command `dance`.\n\n- `/envprov extend 3d`"),
         ("/envprov", "Which command?"),
         ("/envprov help", "- `/envprov extend 3d` lets it live longer"),
