@@ -56,6 +56,7 @@ def build() -> typer.Typer:
     ):
         app.command(rich_help_panel=_PLATFORM)(command)
     app.add_typer(_guard(), rich_help_panel=_PLATFORM)
+    app.add_typer(_project(), rich_help_panel=_PLATFORM)
     return app
 
 
@@ -69,6 +70,17 @@ def _guard() -> typer.Typer:
         ("hold", operations.guard_hold),
         ("release", operations.guard_release),
         ("adopt", operations.guard_adopt),
+    ):
+        group.command(name)(command)
+    return group
+
+
+def _project() -> typer.Typer:
+    group = typer.Typer(name="project", help="Connect projects of GitLab, and look after them.", no_args_is_help=True)
+    for name, command in (
+        ("add", operations.project_add),
+        ("list", operations.project_list),
+        ("check", operations.project_check),
     ):
         group.command(name)(command)
     return group

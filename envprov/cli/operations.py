@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,12 @@ from envprov.cli.options import Common, with_common
 
 AccountArgument = Annotated[
     str, typer.Argument(metavar="NAMESPACE/NAME", help="ServiceAccount, with the Namespace that it is in.")
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Where GitLab reaches the receiver; by default gitlab.hook_url of the settings."
+    ),
 ]
 
 
@@ -160,3 +167,89 @@ def guard_adopt(
     from envprov.cli.guard import adopt
 
     run(adopt(common, account, policy.value))
+
+
+@with_common
+def project_add(  # noqa: PLR0913 - one parameter for each option
+    common: Common,
+    gitlab: Annotated[
+        str, typer.Argument(metavar="GROUP/PROJECT", help="Path in GitLab, or the number, which stays when it moves.")
+    ],
+    *,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name of the Project; by default the last part of the path."),
+    ] = None,
+    chart: Annotated[
+        str | None,
+        typer.Option(
+            "--chart",
+            metavar="CHART",
+            help="Folder of the repository (deploy/chart is the default), oci://REF@VERSION, or URL#NAME@VERSION.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="Host of an environment: {slug}.dev.example.com.")
+    ] = None,
+    branches: Annotated[
+        list[str] | None,
+        typer.Option("--branches", metavar="GLOB", help="Which branches get an environment; several times for more."),
+    ] = None,
+    url: UrlOption = None,
+    token_secret: Annotated[
+        str | None,
+        typer.Option(
+            "--token-secret",
+            metavar="NAME",
+            help="Secret that the receiver reads the webhook's secret from; by default envprov-webhook-signing where "
+            "GitLab signs, or else envprov-webhook.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the webhook's secret; no Secret is touched."),
+    ] = None,
+    signature: Annotated[
+        bool, typer.Option("--signature/--no-signature", help="Whether GitLab is to sign, if it is 19.0 or later.")
+    ] = True,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Give the webhook a new secret.")] = False,
+    no_hook: Annotated[bool, typer.Option("--no-hook", help="Write the Project alone.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Change a Project that is there and is other than asked for.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Serve a project of GitLab: write its Project, make its webhook, and test that it arrives."""
+    from envprov.cli.project_add import add
+    from envprov.cli.project_hook import HookArguments
+    from envprov.cli.project_wish import ProjectArguments
+
+    arguments = ProjectArguments(gitlab, name, chart, host, tuple(branches or ()))
+    hook = None if no_hook else HookArguments(url, token_secret, token_file, rotate, signature)
+    run(add(common, arguments, hook, force=force, dry_run=dry_run))
+
+
+@with_common
+def project_list(common: Common) -> None:
+    """List the Projects, and how far each is in step with GitLab."""
+    from envprov.cli.project_list import list_projects
+
+    run(list_projects(common))
+
+
+@with_common
+def project_check(
+    common: Common,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Projects; by default all.", show_default=False)
+    ] = None,
+    *,
+    url: UrlOption = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Have GitLab deliver a sample, which is a push of the default branch.")
+    ] = False,
+) -> None:
+    """Check everything between GitLab and the Projects, and say what to do about what is missing."""
+    from envprov.cli.project_check import check
+
+    run(check(common, tuple(names or ()), url=url, test=test))

@@ -26,9 +26,16 @@ SIGNS_SINCE = (19, 0)
 FILTERS_BY_REGEX_SINCE = (17, 0)
 """GitLab whose API surely knows the strategy ``regex``."""
 RECEIVER_PATH = "/webhooks/gitlab"
+ALLOW = (
+    "GitLab refuses to call private addresses: an administrator adds the receiver's host and port to Admin > Settings "
+    "> Network > Outbound requests > Local IP addresses and domain names that hooks and integrations can access "
+    "(outbound_local_requests_allowlist)"
+)
+"""What to do where GitLab may not call the receiver."""
 
 _PORTS = {"http": 80, "https": 443}
 _NUMBER = re.compile(r"\d+")
+_NOT_ALLOWED = re.compile(r"Requests to .* not allowed", re.IGNORECASE)
 _BAD = {"temporarily_disabled", "disabled"}
 
 
@@ -279,11 +286,7 @@ def hint_for(status: str) -> str:
 
     """
     if is_blocked(status):
-        return (
-            "GitLab refuses to call private addresses: an administrator adds the receiver's host and port to Admin > "
-            "Settings > Network > Outbound requests > Local IP addresses and domain names that hooks and integrations "
-            "can access (outbound_local_requests_allowlist)"
-        )
+        return ALLOW
     match status:
         case "401":
             return (
@@ -309,8 +312,7 @@ def hint_for(status: str) -> str:
 
 def is_blocked(message: str) -> bool:
     """Whether GitLab's words say that it may not call the address."""
-    said = message.casefold()
-    return any(words in said for words in ("is blocked", "requests to the local network", "requests to localhost"))
+    return _NOT_ALLOWED.search(message) is not None
 
 
 def version_of(text: str) -> tuple[int, int]:
@@ -338,7 +340,7 @@ def _filters(project: Project, *, by_regex: bool) -> tuple[BranchFilter, ...]:
     if not globs or any("[" in glob or not glob.strip("*") for glob in globs):
         return (ALL_BRANCHES,)
     found = []
-    if len(globs) == 1 and "?" not in globs[0] and branch_fault(globs[0].replace("*", "x")) is None:
+    if len(globs) == 1 and branch_fault(globs[0].replace("*", "x")) is None:
         found.append(BranchFilter("wildcard", globs[0]))
     pattern = f"^({'|'.join(map(_as_regex, globs))})$"
     if by_regex:

@@ -169,7 +169,7 @@ def test_the_wish_says_what_is_needed_and_nothing_more() -> None:
     ("url", "found"),
     [
         pytest.param("https://ENVPROV.example.com:443/webhooks/gitlab/", True, id="the same in other words"),
-        pytest.param("http://envprov.example.com/webhooks/gitlab", False, id="another scheme"),
+        pytest.param("http://envprov.example.com:443/webhooks/gitlab", False, id="another scheme"),
         pytest.param("https://envprov.example.com/webhooks/gitlab?a=b", False, id="another query"),
         pytest.param("https://other.example.com/webhooks/gitlab", False, id="another host"),
         pytest.param("https://envprov.example.com:x/webhooks/gitlab", False, id="no URL at all"),
@@ -285,6 +285,8 @@ def test_only_the_failures_since_the_last_success_count() -> None:
     [
         pytest.param("URL is blocked: Requests to the local network are not allowed", True, id="local network"),
         pytest.param("URL is blocked: Requests to localhost are not allowed", True, id="localhost"),
+        pytest.param("URL is blocked: Requests to loopback addresses are not allowed", True, id="loopback"),
+        pytest.param("URL is blocked: Host cannot be resolved or invalid", False, id="no such name"),
         pytest.param("Failed to open TCP connection to localhost:80", False, id="nobody there"),
         pytest.param("execution expired", False, id="too slow"),
     ],
