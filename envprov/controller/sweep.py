@@ -215,7 +215,7 @@ class BranchSweep:
     ) -> ProjectStatus:
         decided = compare(tracked.project, seen, listing, self.brake)
         away = [Gone(one, one.absent_since or listing.began_at) for one in decided.vanished]
-        stops = self.brake.stops(decided.vanished, seen, tracked.confirmed)
+        stops = self.brake.stops(decided, seen, tracked.confirmed)
         if dry_run:
             swept.asked += [one for one, _ in decided.ask]
             (swept.waiting if stops else swept.gone).extend(away)

@@ -9,7 +9,7 @@ one branch. Too many at once stop the sweep until a person agrees. docs/sweep.md
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -32,7 +32,7 @@ class Seen:
         environment: Name of the Environment.
         branch: Branch name in full.
         known: What is on record.
-        version: resourceVersion of the record; "" without one.
+        uid: UID of the record; "" without one.
         absent_since: When a complete listing first did not have the branch, or None.
         doubt: What somebody should look into, or "".
         dismissed_at: Commit at which the environment went although the branch stayed, or None; "" any commit.
@@ -42,7 +42,7 @@ class Seen:
     environment: str
     branch: str
     known: Known
-    version: str = ""
+    uid: str = ""
     absent_since: datetime | None = None
     doubt: str = ""
     dismissed_at: str | None = None
@@ -99,7 +99,8 @@ class Sweep:
         ask: Branches whose environment is missing or stale, with what is to be recorded.
         mark: Environments whose branch was not listed for the first time.
         clear: Environments whose branch is listed again.
-        vanished: Environments whose branch has been away long enough; each still needs GitLab's word for it.
+        absent: Environments whose branch was not listed, for the first time or again.
+        vanished: Those of them that have been away long enough; each still needs GitLab's word for it.
         forget: Environments that were dismissed and whose branch has gone since.
 
     """
@@ -107,6 +108,7 @@ class Sweep:
     ask: tuple[tuple[Seen, Wanted], ...] = ()
     mark: tuple[Seen, ...] = ()
     clear: tuple[Seen, ...] = ()
+    absent: tuple[Seen, ...] = ()
     vanished: tuple[Seen, ...] = ()
     forget: tuple[Seen, ...] = ()
 
@@ -125,19 +127,20 @@ class Brake:
     share: Fraction = Fraction(1, 5)
     grace: timedelta = timedelta(minutes=10)
 
-    def stops(self, vanished: Sequence[Seen], seen: Iterable[Seen], confirmed: str) -> bool:
+    def stops(self, sweep: Sweep, seen: Iterable[Seen], confirmed: str) -> bool:
         """
         Whether a person must agree first.
 
         Args:
-            vanished: What would go.
+            sweep: What would be done. All that is absent counts, whenever that was noted: many do not go a few at a
+                time.
             seen: All of the project.
             confirmed: Digest of what a person has agreed to.
 
         """
-        there = sum(isinstance(one.known, Present) for one in seen)
-        is_much = len(vanished) > BRAKE_COUNT and len(vanished) > self.share * there
-        return is_much and digest_of(vanished) != confirmed
+        there, absent = sum(isinstance(one.known, Present) for one in seen), len(sweep.absent)
+        is_much = absent > BRAKE_COUNT and absent > self.share * there
+        return bool(sweep.vanished) and is_much and digest_of(sweep.vanished) != confirmed
 
 
 def fork_branch(iid: int) -> str:
@@ -213,6 +216,7 @@ def compare(project: Project, seen: Iterable[Seen], listing: Listing, brake: Bra
     return Sweep(
         ask=tuple(ask),
         mark=tuple(one for one in gone if one.absent_since is None),
+        absent=tuple(gone),
         clear=tuple(one for one in there if one.absent_since is not None and one.branch not in away),
         vanished=tuple(
             one for one in gone if one.absent_since is not None and listing.began_at - one.absent_since >= brake.grace

@@ -105,13 +105,13 @@ class SweepBook:
         Note since when no listing has had the branch; None takes the note off.
 
         Raises:
-            Conflict: The record has changed since it was read.
+            Conflict: The record is gone, or another one.
 
         """
         metadata: dict[str, Any] = {
             "name": seen.environment,
             "namespace": self.control_namespace,
-            "resourceVersion": seen.version,
+            "uid": seen.uid,
         }
         if since is not None:
             moment = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -169,7 +169,7 @@ def _seen(item: Manifest) -> Seen:
         environment=item["metadata"]["name"],
         branch=item["spec"]["branch"],
         known=known,
-        version=item["metadata"]["resourceVersion"],
+        uid=item["metadata"]["uid"],
         absent_since=_moment((item["metadata"].get("annotations") or {}).get(ABSENT_SINCE)),
         doubt=notes.doubt,
         dismissed_at=item["spec"].get("revision", "") if is_dismissed else None,

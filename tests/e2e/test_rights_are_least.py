@@ -14,9 +14,12 @@ from tests import rbac
 from tests.cluster import Cluster
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
+from tests.gitlab.driver import GitLabStandIn
 from tests.shipped import CONTROLLER, RECEIVER, Installation, installed, manifests_for
 
 Commits = Callable[[int], str]
+UNREAD = {"read": False}
+"""The commits of these projects are made up, and GitLab knows none of them."""
 EVERYTHING: list[dict[str, Any]] = [
     {
         "apiVersion": "apps/v1",
@@ -140,7 +143,9 @@ def busy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Yield an installation that has done everything there is to do."""
     namespace = f"envprov-r-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", namespace)
-    with installed(cluster, namespace, tmp_path_factory.mktemp(namespace)) as there:
+    with GitLabStandIn() as gitlab, installed(cluster, namespace, tmp_path_factory.mktemp(namespace)) as there:
+        there.settings(gitlab={"url": gitlab.url, "token_file": str(gitlab.token_file)})
+        gitlab.create_project("group/swept")
         work(there, lambda number: f"{number:040x}")
         yield there
     cluster.discard(namespace)
@@ -152,6 +157,7 @@ def work(there: Installation, commits: Commits) -> None:
     kubectl("create", "secret", "generic", "registry-pull", "-n", there.namespace, "--from-literal=password=x")
     there.project(
         "shop",
+        branchFile=UNREAD,
         access=[{"user": f"{role}@example.com", "role": role} for role in ("view", "edit", "admin")],
         copySecrets=[{"namespace": there.namespace, "name": "registry-pull", "imagePull": True}],
         values={"extra": EVERYTHING},
@@ -159,6 +165,7 @@ def work(there: Installation, commits: Commits) -> None:
         rules=[{"branches": ["*"], "size": "event"}],
     )
     controller, receiver = there.start_controller().ready(), there.start_receiver().ready()
+    sweep(there)
     shop = Shop(there, receiver, "shop")
     eventually(shop.is_known, message="the receiver does not know the Project")
     assert shop.delete("feature/never", commits(9)) in {202, 204}
@@ -191,14 +198,28 @@ def work(there: Installation, commits: Commits) -> None:
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
-    there.project("shop", values={"replicas": 50}, rules=[{"branches": ["*"]}])
+    there.project("shop", branchFile=UNREAD, values={"replicas": 50}, rules=[{"branches": ["*"]}])
     eventually(
         lambda: "QuotaExceeded" in json.dumps(there.environments()), within=90, message="the quota was never exceeded"
     )
-    there.project("shop", rules=[{"branches": ["*"], "lifetime": {"kind": "expire-after", "idle": "PT1S"}}])
+    there.project(
+        "shop", branchFile=UNREAD, rules=[{"branches": ["*"], "lifetime": {"kind": "expire-after", "idle": "PT1S"}}]
+    )
     shop.gone("feature/all", within=90)
     controller.stop()
     receiver.stop()
+
+
+def sweep(there: Installation) -> None:
+    """A request for a sweep is answered, and taken away; the Project says how it went."""
+    kubectl = there.cluster.kubectl
+    kubectl("create", "configmap", "sweep-swept", "-n", there.namespace, "--from-literal=project=swept")
+    kubectl("label", "configmap", "sweep-swept", "-n", there.namespace, "envprov.io/record=sweep")
+    there.project("swept", rules=[{"branches": ["*"], "action": "ignore"}])
+    asked = ("get", "configmap", "sweep-swept", "-n", there.namespace, "--ignore-not-found")
+    eventually(lambda: kubectl(*asked) == "", message="nobody answers the request for a sweep")
+    said = ("get", "eproj", "swept", "-n", there.namespace, "-o", "jsonpath={.status.conditions[*].reason}")
+    eventually(lambda: kubectl(*said) == "InSync", message="the Project does not say how the sweep went")
 
 
 def guard(there: Installation, shop: Shop, commits: Commits) -> None:
@@ -211,7 +232,8 @@ def guard(there: Installation, shop: Shop, commits: Commits) -> None:
     user = f"system:serviceaccount:{there.namespace}:envprov"
     kubectl("create", "rolebinding", "guard", "-n", "shared", "--role=guard", f"--user={user}")
     policy = "delete-with-last-user"
-    there.project("borrower", sharedServiceAccounts=[{"namespace": "shared", "name": "deployer", "policy": policy}])
+    shared = [{"namespace": "shared", "name": "deployer", "policy": policy}]
+    there.project("borrower", branchFile=UNREAD, sharedServiceAccounts=shared)
     borrower = Shop(there, shop.receiver, "borrower")
     eventually(borrower.is_known, message="the receiver does not know the Project")
     borrower.up("feature/guarded", commits(5))

@@ -81,7 +81,7 @@ def test_short_names_and_columns(cluster: Cluster, control_namespace: str) -> No
     assert wide.splitlines()[0].split()[-3:] == ["PROJECT", "REVISION", "MESSAGE"]
     assert "installs release a" in wide
     head, row = cluster.kubectl("get", "eproj", "-n", control_namespace).splitlines()
-    assert head.split() == ["NAME", "GITLAB", "HOST", "SIZE", "AGE"]
+    assert head.split() == ["NAME", "GITLAB", "HOST", "SIZE", "SYNCED", "HOOK", "AGE"]
     assert row.split()[:4] == ["shop", "group/shop", "{slug}.dev.example.com", "S"]
     both = cluster.kubectl("get", "envprov", "-n", control_namespace, "-o", "name").split()
     assert both == ["environment.envprov.io/a-12345678", "project.envprov.io/shop"]

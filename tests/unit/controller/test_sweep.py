@@ -367,6 +367,18 @@ def test_the_brake_goes_off_for_exactly_what_a_person_has_agreed_to() -> None:
     assert set(shop.environments) == {*branches(10)[5:], "x"}
 
 
+def test_many_do_not_go_a_few_at_a_time() -> None:
+    shop = Shop().there(*branches(10), "x")
+    for name in branches(5):
+        del shop.forge.heads[name]
+    shop.sweep()
+    for name in branches(3):  # as if only these could be noted then
+        shop.book.absent_since[name] = NOW - GRACE
+    swept = shop.sweep()
+    assert (len(shop.environments), len(swept.gone), len(swept.waiting)) == (11, 0, 3)
+    assert shop.synced == "MassDeletion"
+
+
 def test_what_was_agreed_to_once_holds_for_no_later_time() -> None:
     seen = [Seen("shop-a", "a", Present(A), absent_since=NOW)]
     later = [Seen("shop-a", "a", Present(A), absent_since=NOW + GRACE)]
