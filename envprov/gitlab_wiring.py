@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +20,6 @@ from envprov.controller.publisher import Publisher
 from envprov.controller.sweep import BranchSweep, Swept
 from envprov.controller.sweeper import Sweeper
 from envprov.controller.workqueue import WorkQueue
-from envprov.domain import objects
 from envprov.domain.environment import DOUBTED
 from envprov.domain.errors import ConfigError
 from envprov.domain.sweep import Brake, Tracked
@@ -33,7 +33,7 @@ from envprov.kube.records import ControllerRecords
 from envprov.kube.resources import Resource
 from envprov.kube.sweeps import SweepBook
 from envprov.settings import Settings
-from envprov.watched import BY_PROJECT, wake_own
+from envprov.watched import BY_PROJECT, wake_by_label, wake_of_project, wake_own
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Works beside the workers until the event is set."""
@@ -153,19 +153,10 @@ def _publisher(
     errands = Errands("publish", WorkQueue(base=ERRAND_BASE_SECONDS), publisher, metrics)
     metrics.show_depth("publish", lambda: errands.queue.depth)
 
-    def wake_project(manifest: Mapping[str, Any]) -> None:
-        environments = shared.caches[resources.ENVIRONMENTS]
-        for environment in environments.by_index(BY_PROJECT, manifest["metadata"]["name"]):
-            errands.wake(environment["metadata"]["name"])
-
-    def wake_debtor(manifest: Mapping[str, Any]) -> None:
-        environment = manifest["metadata"].get("labels", {}).get(objects.ENVIRONMENT)
-        if environment:
-            errands.wake(environment)
-
+    by_project = partial(shared.caches[resources.ENVIRONMENTS].by_index, BY_PROJECT)
     shared.caches[resources.ENVIRONMENTS].on_change(wake_own(errands.wake))
-    shared.caches[resources.PROJECTS].on_change(wake_project)
-    shared.caches[resources.CONFIG_MAPS].on_change(wake_debtor)
+    shared.caches[resources.PROJECTS].on_change(wake_of_project(by_project, errands.wake))
+    shared.caches[resources.CONFIG_MAPS].on_change(wake_by_label(errands.wake))
     return errands
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from envprov.domain.names import environment_of
-from envprov.domain.objects import MANAGED_BY, MANAGER
+from envprov.domain.objects import ENVIRONMENT, MANAGED_BY, MANAGER
 from envprov.kube import resources
 from envprov.kube.resources import Resource
 
@@ -117,6 +117,29 @@ def wake_by_namespace(add: Callable[[str], None]) -> Callable[[Mapping[str, Any]
         metadata = manifest["metadata"]
         name = environment_of(metadata.get("namespace") or metadata["name"])
         if name is not None:
+            add(name)
+
+    return handler
+
+
+def wake_of_project(
+    environments: Callable[[str], Iterable[Mapping[str, Any]]], add: Callable[[str], None]
+) -> Callable[[Mapping[str, Any]], None]:
+    """A handler that wakes every environment of the Project which is the object."""
+
+    def handler(manifest: Mapping[str, Any]) -> None:
+        for environment in environments(manifest["metadata"]["name"]):
+            add(environment["metadata"]["name"])
+
+    return handler
+
+
+def wake_by_label(add: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+    """A handler that wakes the environment which an object names by its label: of a tombstone, the one that is gone."""
+
+    def handler(manifest: Mapping[str, Any]) -> None:
+        name = manifest["metadata"].get("labels", {}).get(ENVIRONMENT)
+        if name:
             add(name)
 
     return handler

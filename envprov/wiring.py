@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -63,7 +63,9 @@ from envprov.watched import (
     keep_ours,
     namespace_index,
     project_index,
+    wake_by_label,
     wake_by_namespace,
+    wake_of_project,
     wake_own,
 )
 from webhooks.app import ReceiverSettings, create_app
@@ -333,19 +335,10 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
     for kind in WORKLOAD_KINDS:
         caches[kind] = Informer(client, kind, transform=keep_health, indexes=by_namespace)
 
-    def wake_project(manifest: Mapping[str, Any]) -> None:
-        name = manifest["metadata"]["name"]
-        for environment in caches[resources.ENVIRONMENTS].by_index(BY_PROJECT, name):
-            add(environment["metadata"]["name"])
-
-    def wake_successor(manifest: Mapping[str, Any]) -> None:
-        environment = manifest["metadata"].get("labels", {}).get(objects.ENVIRONMENT)
-        if environment:
-            add(environment)
-
+    by_project = caches[resources.ENVIRONMENTS].by_index
     caches[resources.ENVIRONMENTS].on_change(wake_own(add))
-    caches[resources.PROJECTS].on_change(wake_project)
-    caches[resources.CONFIG_MAPS].on_change(wake_successor)
+    caches[resources.PROJECTS].on_change(wake_of_project(partial(by_project, BY_PROJECT), add))
+    caches[resources.CONFIG_MAPS].on_change(wake_by_label(add))
     for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
         caches[kind].on_change(wake_by_namespace(add))
     return caches

@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 
 from envprov.controller.metrics import ErrandMetrics
-from envprov.controller.workqueue import QueueShutDown, WorkQueue
+from envprov.controller.workqueue import WorkQueue
 from envprov.domain.errors import RetryableError, TerminalError
 
 log = structlog.get_logger("envprov.errands")
@@ -59,7 +59,10 @@ class Errands:
             stop: Set when no new key is to be begun.
 
         """
-        workers = [asyncio.create_task(self._work(), name=f"{self.name}-{number}") for number in range(self.count)]
+        workers = [
+            asyncio.create_task(self.queue.work(self._serve), name=f"{self.name}-{number}")
+            for number in range(self.count)
+        ]
         try:
             await stop.wait()
             self.queue.shut_down()
@@ -69,17 +72,6 @@ class Errands:
             for worker in workers:
                 worker.cancel()
             await asyncio.wait(workers)
-
-    async def _work(self) -> None:
-        while True:
-            try:
-                key = await self.queue.get()
-            except QueueShutDown:
-                return
-            try:
-                await self._serve(key)
-            finally:
-                self.queue.done(key)
 
     async def _serve(self, key: str) -> None:
         try:

@@ -13,7 +13,7 @@ import structlog
 
 from envprov.controller.metrics import Metrics
 from envprov.controller.reconcile import Outcome
-from envprov.controller.workqueue import QueueShutDown, WorkQueue
+from envprov.controller.workqueue import WorkQueue
 from envprov.domain.errors import RetryableError
 
 log = structlog.get_logger("envprov.controller")
@@ -47,7 +47,9 @@ class Workers:
             stop: Set when no new key is to be begun.
 
         """
-        workers = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self.count)]
+        workers = [
+            asyncio.create_task(self.queue.work(self._serve), name=f"worker-{number}") for number in range(self.count)
+        ]
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({stopped, *workers}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,17 +65,6 @@ class Workers:
         for result in results:
             if isinstance(result, Exception):
                 raise result
-
-    async def _work(self) -> None:
-        while True:
-            try:
-                key = await self.queue.get()
-            except QueueShutDown:
-                return
-            try:
-                await self._serve(key)
-            finally:
-                self.queue.done(key)
 
     async def _serve(self, key: str) -> None:
         started = time.monotonic()

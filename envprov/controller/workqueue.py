@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 BASE_SECONDS = 0.05
@@ -131,6 +131,24 @@ class WorkQueue:
                 return
             pending[1].cancel()
         self._timers[key] = (when, self._clock.call_at(when, lambda: self._due(key)))
+
+    async def work(self, serve: Callable[[str], Awaitable[None]]) -> None:
+        """
+        Serve keys one after the other until the queue is shut down and empty: what one worker does.
+
+        Args:
+            serve: Serves a key, and says with ``forget``, ``retry`` or ``add_after`` what becomes of it.
+
+        """
+        while True:
+            try:
+                key = await self.get()
+            except QueueShutDown:
+                return
+            try:
+                await serve(key)
+            finally:
+                self.done(key)
 
     async def get(self) -> str:
         """
