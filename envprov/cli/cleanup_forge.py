@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -37,6 +37,7 @@ class Branches:
     session: Session
     forge: GitLabClient
     dry_run: bool
+    _kept: SweepBook | None = field(default=None, init=False, repr=False)
 
     async def gone(self, faults: list[str]) -> Sequence[Finding]:
         """
@@ -95,7 +96,12 @@ class Branches:
         await self.forge.delete_environment(ref, found.id)
 
     async def _book(self) -> SweepBook:
-        """The records as they are now, read once."""
+        """The records as they were when they were first asked for."""
+        if self._kept is None:
+            self._kept = await self._read()
+        return self._kept
+
+    async def _read(self) -> SweepBook:
         client, namespace = self.session.client, self.session.namespace
         projects = (await client.list(PROJECTS, namespace)).items
         records = (await client.list(CONFIG_MAPS, namespace, label_selector=RECORD)).items

@@ -94,6 +94,15 @@ class Until(Model):
 Lifetime = Annotated[Keep | ExpireAfter | Until, Field(discriminator="kind")]
 
 
+def noted_moment(text: str | None) -> datetime | None:
+    """A moment that was noted on an object; None for none, for one without a time zone, and for one beyond reading."""
+    try:
+        moment = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo else None
+
+
 def parse_span(text: str) -> timedelta | None:
     """
     A span as people write it: ``30d``, ``12h``, ``1w3d``.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from envprov.domain.commands import Act, Command, Down, Extend, Pin, Redeploy, decode, encode
 from envprov.domain.deliveries import Dismissal, Ignore, Reason, Unwanted
 from envprov.domain.environment import API_VERSION, EXTENDED, Environment, GitLabStatus, parse_environment
 from envprov.domain.errors import Conflict, InvalidRecord
-from envprov.domain.lifetime import Extension
+from envprov.domain.lifetime import Extension, noted_moment
 from envprov.domain.names import slug
 from envprov.domain.project import Project
 from envprov.domain.publication import Debt
@@ -267,14 +266,6 @@ def _command(manifest: Manifest) -> Command:
         created_at=given.created_at,
         act=decode(data.get("act", "")),
         answer=data.get("answer", ""),
-        done_at=_moment(data.get("doneAt")),
+        done_at=noted_moment(data.get("doneAt")),
         version=manifest["metadata"]["resourceVersion"],
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo else None

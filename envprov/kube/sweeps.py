@@ -10,6 +10,7 @@ from typing import Any
 from envprov.domain.deliveries import Absent, Known, Recorded, Terminating, Unwanted, Wanted
 from envprov.domain.environment import ABSENT_SINCE, API_VERSION
 from envprov.domain.errors import InvalidRecord
+from envprov.domain.lifetime import noted_moment
 from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
 from envprov.domain.project_status import CONFIRMED, ProjectStatus, read_status
@@ -170,16 +171,7 @@ def _seen(item: Manifest) -> Seen:
         branch=item["spec"]["branch"],
         known=known,
         uid=item["metadata"]["uid"],
-        absent_since=_moment((item["metadata"].get("annotations") or {}).get(ABSENT_SINCE)),
+        absent_since=noted_moment((item["metadata"].get("annotations") or {}).get(ABSENT_SINCE)),
         doubt=notes.doubt,
         dismissed_at=item["spec"].get("revision", "") if is_dismissed else None,
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    """When a note was made; one that was edited by hand beyond reading counts for nothing."""
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo else None
