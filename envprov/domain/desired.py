@@ -15,7 +15,7 @@ from envprov.domain.holds import Account, Holder
 from envprov.domain.lifetime import Lifetime
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.platform import Platform
-from envprov.domain.project import Access, ChartSource, GitChart, Project, Rule, SecretCopy, known_sizes
+from envprov.domain.project import Access, ChartSource, Checks, GitChart, Project, Rule, SecretCopy, known_sizes
 from envprov.domain.sizes import Size
 
 INSTALLER = "envprov-installer"
@@ -76,6 +76,8 @@ class Desired:
     """ServiceAccounts that the Project names, with what becomes of each when its last user is gone."""
     held: tuple[Account, ...]
     """ServiceAccounts that the environment was last seen to hold."""
+    checks: Checks
+    """What the check of the chart lets pass."""
     platform: Platform
 
 
@@ -156,6 +158,7 @@ def desire(
         secrets=spec.copy_secrets,
         shared={Account(shared.namespace, shared.name): shared.policy for shared in spec.shared_service_accounts},
         held=tuple(Account(held.namespace, held.name) for held in environment.status.holds),
+        checks=spec.checks,
         platform=replace_control_namespace(platform, environment.namespace),
     )
 

@@ -227,6 +227,29 @@ class BranchFileRules(Model):
     """Whether it may name another folder of the repository as the chart."""
 
 
+class ClusterScoped(Model):
+    """A kind of cluster-scoped objects, or one of them by name."""
+
+    group: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]*$", max_length=253)] = ""
+    """API group; empty for the core group."""
+    kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=63)]
+    """Kind, such as ClusterRole."""
+    name: Text | None = None
+    """Glob for the names; by default any. Two branches whose objects have one name collide: let it hold the slug."""
+
+
+class Checks(Model):
+    """What the check of a chart lets pass before Helm runs."""
+
+    cluster_scoped: tuple[ClusterScoped, ...] = Field(default=(), max_length=50)
+    """Cluster-scoped objects that a chart may have. The installer must have the right to make them, too."""
+    warn_only: tuple[Annotated[str, StringConstraints(pattern=r"^(\*|[A-Z][A-Za-z0-9]*)$", max_length=64)], ...] = (
+        Field(default=(), max_length=100)
+    )
+    """Reasons of findings that only warn, as docs/findings.md lists them; * for all. What the API server refuses \
+is not among them."""
+
+
 class MergeRequestFilter(Model):
     """Which merge requests count."""
 
@@ -288,6 +311,8 @@ off for a chart whose schema refuses unknown values."""
     """How much all environments may have together."""
     branch_file: BranchFileRules = BranchFileRules()
     """What the file .envprov.yaml of a branch may decide."""
+    checks: Checks = Checks()
+    """What the check of a chart lets pass before Helm runs."""
     rules: tuple[Rule, ...] = Field(default=(Rule(branches=("*",)),), max_length=200)
     """Which branches get an environment, and what kind; the first rule that matches decides."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from envprov.domain.charted import flat
 from envprov.domain.claims import SOURCES, Collector
 from envprov.domain.custom import KNOWN, Custom
 from envprov.domain.holds import Account
@@ -27,7 +28,7 @@ def read_rendered(objects: Iterable[Mapping[str, Any]], namespace: str) -> Rende
     """
     owned: set[Account] = set()
     collector = Collector(datetime.fromtimestamp(0, UTC))  # ages nothing: what is rendered has no dates
-    for number, given in enumerate(_flat(objects)):
+    for number, given in enumerate(flat(objects)):
         metadata = mapping(given.get("metadata"))
         home = text(metadata.get("namespace")) or namespace
         item = {**given, "metadata": {**metadata, "namespace": home, "uid": f"rendered-{number}"}}
@@ -46,13 +47,3 @@ def read_rendered(objects: Iterable[Mapping[str, Any]], namespace: str) -> Rende
         if account.namespace not in {namespace, EVERY} and account.name != EVERY
     }
     return Rendered(tuple(sorted(owned)), tuple(sorted(referred - owned)))
-
-
-def _flat(objects: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Objects one by one: Helm installs the items of a List."""
-    for given in objects:
-        items = given.get("items")
-        if text(given.get("kind")).endswith("List") and isinstance(items, list):
-            yield from (item for item in items if isinstance(item, Mapping))
-        else:
-            yield given

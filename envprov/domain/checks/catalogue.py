@@ -1,0 +1,27 @@
+"""All rules and all checks. A check never raises, whatever the chart renders; all findings are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from envprov.domain.checking import Given
+from envprov.domain.findings import Finding, Rule, downgrade
+
+Check = Callable[[Given], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = ()
+CHECKS: tuple[Check, ...] = ()
+
+
+def check(given: Given) -> tuple[Finding, ...]:
+    """
+    Look at a chart from every side.
+
+    Args:
+        given: The chart and what it is judged by.
+
+    Returns:
+        Everything that was found, worst first, each once; what the Project only warns of is a warning.
+
+    """
+    return downgrade((finding for one in CHECKS for finding in one(given)), given.desired.checks.warn_only)
