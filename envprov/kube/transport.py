@@ -25,6 +25,7 @@ from kubernetes.aio.client import ApiClient
 
 from envprov.domain.errors import ConfigError, EnvprovError, Unavailable
 from envprov.kube.connection import Access
+from envprov.kube.connector import UnhurriedConnector
 from envprov.kube.errors import from_exception, from_status, is_absent, parse_status
 
 log = structlog.get_logger("envprov.kube")
@@ -114,7 +115,7 @@ class Transport:
             self._api = ApiClient(configuration)
         except (ssl.SSLError, OSError) as error:
             raise ConfigError(f"{access.source}: its certificates cannot be used: {error}") from None
-        self._connector = aiohttp.TCPConnector(
+        self._connector = UnhurriedConnector(
             limit=POOL_SIZE, ssl=self._api.rest_client.ssl_context, socket_factory=_open_socket
         )
         # Trusting the environment would also read ~/.netrc, on each request, and send what it holds.
@@ -127,6 +128,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._connector.settled()
         await self._api.close()  # type: ignore[no-untyped-call]
         await self._connector.close()
         await asyncio.sleep(0)  # connections that were aborted end in the next turn of the loop
@@ -181,7 +183,10 @@ class Transport:
         response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(self._limits.seconds):
-                response = await self._open(request, aiohttp.ClientTimeout(sock_read=seconds + WATCH_MARGIN_SECONDS))
+                response = await self._open(
+                    request,
+                    aiohttp.ClientTimeout(connect=self._limits.seconds, sock_read=seconds + WATCH_MARGIN_SECONDS),
+                )
                 refusal = await self._read(request, response) if response.status != HTTPStatus.OK else b""
         except _NETWORK as error:
             _close(response)
@@ -200,7 +205,7 @@ class Transport:
         response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(self._limits.seconds):
-                response = await self._open(request, aiohttp.ClientTimeout(total=None))
+                response = await self._open(request, aiohttp.ClientTimeout(total=None, connect=self._limits.seconds))
                 return response.status, response.headers, await self._read(request, response)
         except _NETWORK as error:
             raise from_exception(request.doing, self.server, error) from error

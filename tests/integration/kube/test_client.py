@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import time
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -638,3 +640,20 @@ def test_the_first_of_several_kubeconfigs_sets_the_context(
     assert server.startswith("https://")
     with pytest.raises(Unavailable, match=r"API server http://127.0.0.1:1: Connect"):
         asyncio.run(connect(Connection(context="one")))
+
+
+def test_a_request_that_is_cancelled_at_any_moment_leaves_no_socket_open(cluster: Cluster) -> None:
+    async def run(steps: int) -> None:
+        async with KubeClient.connect(Connection(cluster.kubeconfig)) as client:
+            asking = asyncio.create_task(client.get(NAMESPACES, "default"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait({asking})
+
+    with warnings.catch_warnings(record=True) as forgotten:
+        warnings.simplefilter("always", ResourceWarning)
+        for steps in range(1, 80):
+            asyncio.run(run(steps))
+            gc.collect()
+    assert [str(warning.message) for warning in forgotten if warning.category is ResourceWarning] == []
