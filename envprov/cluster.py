@@ -31,27 +31,29 @@ from envprov.domain.actions import (
     UninstallRelease,
     WithholdNamespace,
 )
+from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
-from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, TerminalError
+from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, PlanRefused, TerminalError
+from envprov.domain.findings import Finding, downgrade, refusing
 from envprov.domain.health import Condition, Health, Workloads, health
 from envprov.domain.holds import HUSK, STATE
 from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
-from envprov.domain.plan import is_taken, owner_of
-from envprov.domain.release import DIGEST, REVISION, Release, ReleaseState, release_of
+from envprov.domain.ownership import is_taken, owner_of
+from envprov.domain.release import DIGEST, Release, ReleaseState, release_of
 from envprov.domain.rendered import read_rendered
-from envprov.fetching import ChartFinder
 from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
 from envprov.kube.resources import Resource
-from envprov.releases import values
+from envprov.planning import Draft, Planner
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
 from envprov.remains import RemainsReader, live_release, workloads_of
 from envprov.remains import live as live_objects
+from envprov.trial import Trial
 from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
 
 Manifest = Mapping[str, Any]
@@ -66,6 +68,25 @@ HELM_LEASE_DURATION = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
+class Judged:
+    """
+    A release that is wanted, as far as it could be looked at.
+
+    Attributes:
+        digest: Of its chart and values; None while the chart cannot be had.
+        fault: Why it cannot be had or does not render.
+        rendered: What the guard must know of it; empty while there is nothing to deploy.
+        findings: What is wrong with it; None while there is nothing to deploy.
+
+    """
+
+    digest: str | None = None
+    fault: TerminalError | None = None
+    rendered: Rendered = field(default_factory=Rendered)
+    findings: tuple[Finding, ...] | None = None
+
+
+@dataclass(frozen=True)
 class LiveCluster:
     """
     The cluster for the controller.
@@ -74,7 +95,7 @@ class LiveCluster:
         client: Speaks to the API server.
         caches: One synced informer for each watched kind, with an index of the namespace.
         helm: Speaks to Helm.
-        charts: Finds charts.
+        planner: Drafts releases and judges them.
         guard: Holds what others share, and says what may go.
         remnants: Reads what is left on the way down.
         worker: Name of this process, unlike any other, for the locks under which Helm works.
@@ -85,12 +106,11 @@ class LiveCluster:
     client: KubeClient
     caches: Mapping[Resource, Informer]
     helm: Helm
-    charts: ChartFinder
+    planner: Planner
     guard: LiveGuard
     remnants: RemainsReader
     worker: str
     now: Callable[[], datetime]
-    _rendered: dict[str, tuple[str, Rendered]] = field(default_factory=dict, repr=False)
     _bound_at: dict[str, float] = field(default_factory=dict, repr=False)
     _releases: dict[str, Release] = field(default_factory=dict, repr=False)
     _landed: dict[str, int] = field(default_factory=dict, repr=False)
@@ -109,6 +129,9 @@ class LiveCluster:
             # A namespace that lost its label has left the cache; only the API server knows.
             namespace = await self.client.get(resources.NAMESPACES, identity.namespace)
         seen = _seen(identity, namespace)
+        if seen.state is NamespaceState.MISSING:
+            judged = await self._judge(desired, Release(identity.name))
+            return Observed(seen, digest=judged.digest, chart_fault=judged.fault, findings=judged.findings)
         if seen.state is not NamespaceState.OURS:
             return Observed(seen)
         live = self._cached_objects(identity, fresh)
@@ -122,30 +145,45 @@ class LiveCluster:
             self._copies(desired),
         )
         live |= copies
-        release, (digest, chart_fault) = await asyncio.gather(self._release(identity), self._digest(desired))
-        rendered = Rendered()
-        if digest is not None and (release.state is not ReleaseState.DEPLOYED or release.digest != digest):
-            try:
-                rendered = await self._render(desired, digest)
-            except TerminalError as error:
-                chart_fault = error
-        present, accounts = await asyncio.gather(
-            self._present(identity, rendered),
-            self.guard.look(identity, (*desired.shared, *desired.held, *rendered.referred)),
-        )
+        release = await self._release(identity)
+        judged = await self._judge(desired, release)
+        accounts = await self.guard.look(identity, (*desired.shared, *desired.held, *judged.rendered.referred))
         return Observed(
             namespace=seen,
             objects=live,
             originals=originals,
             ghosts=ghosts,
             release=release,
-            digest=digest,
-            chart_fault=chart_fault,
-            rendered=rendered,
-            present=present,
+            digest=judged.digest,
+            chart_fault=judged.fault,
+            rendered=judged.rendered,
+            findings=judged.findings,
             accounts=accounts,
-            health=await self._health(desired, release, digest),
+            health=await self._health(desired, release, judged.digest),
         )
+
+    async def _judge(self, desired: Desired, release: Release) -> Judged:
+        """The release that is wanted, and what is wrong with it if it is to be deployed."""
+        try:
+            spec = await self.planner.release(desired)
+        except TerminalError as error:
+            return Judged(fault=error)
+        digest = spec.labels[DIGEST]
+        if release.state is ReleaseState.DEPLOYED and release.digest == digest:
+            return Judged(digest)
+        try:
+            draft = await self._draft(spec, release)
+        except TerminalError as error:
+            return Judged(digest, error)
+        given = await self.planner.given(desired, draft)
+        rendered = read_rendered(draft.objects, desired.identity.namespace)
+        return Judged(digest, rendered=rendered, findings=check(given))
+
+    async def _draft(self, spec: ReleaseSpec, release: Release) -> Draft:
+        is_upgrade = release.state is not ReleaseState.ABSENT
+        # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
+        reader = service_account_user(spec.namespace, INSTALLER) if is_upgrade else ""
+        return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
 
     async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
         """See ``envprov.controller.ports.Cluster.remains``."""
@@ -188,7 +226,7 @@ class LiveCluster:
                 await self._alone(identity.namespace, end)
             case DeleteNamespace(name=name, uid=uid, resource_version=version):
                 await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
-                for memory in (self._bound_at, self._releases, self._landed, self._rendered):
+                for memory in (self._bound_at, self._releases, self._landed):
                     memory.pop(name, None)
             case _:
                 await self._guard(action)
@@ -215,17 +253,29 @@ class LiveCluster:
 
     async def _deploy(self, desired: Desired, digest: str) -> None:
         identity = desired.identity
-        spec = await self._spec(desired, digest)
+        spec = await self.planner.release(desired)
+        if spec.labels[DIGEST] != digest:
+            raise Conflict(f"the chart of {identity.name} changed while it was being deployed")
+        draft = await self._draft(spec, await self._release(identity))
+        await self._try(desired, draft)
         await self._alone(identity.namespace, partial(self.helm.deploy, spec))
-        rendered = await self._render(desired, digest)
-        for name, live in (await self._present(identity, rendered)).items():
-            if is_taken(live, identity):
+        for name, live in (await self.planner.owners(draft)).items():
+            if is_taken(live, identity.namespace, identity.name):
                 owner = owner_of(live)
                 whose = f"Helm release {owner[0]}/{owner[1]}" if owner else "no Helm release"
                 raise AccountTaken(
                     f"ServiceAccount {identity.namespace}/{name} was installed by release {identity.name} and now "
                     f"belongs to {whose}: two releases share it, and the first to go takes it along"
                 )
+
+    async def _try(self, desired: Desired, draft: Draft) -> None:
+        """Ask the API server, as the installer, whether it would take every object; Helm would find out one by one."""
+        given = await self.planner.given(desired, draft)
+        installer = self.client.acting_as(_installer(desired.identity))
+        trial = Trial(installer, (await self.planner.facts.served()).kinds, desired.identity.namespace)
+        findings = downgrade(await trial.run(given), desired.checks.warn_only)
+        if refusing(findings):
+            raise PlanRefused(findings)
 
     async def _alone(self, namespace: str, work: Callable[[], Awaitable[object]]) -> None:
         """Let Helm work in a namespace while no other process of ours does: it does not see its own kind."""
@@ -241,26 +291,6 @@ class LiveCluster:
             lease_duration=HELM_LEASE_DURATION,
         )
         await election.lead(led)
-
-    async def _render(self, desired: Desired, digest: str) -> Rendered:
-        """What the guard must know of the chart as it would be deployed; rendered once for each digest."""
-        namespace = desired.identity.namespace
-        known = self._rendered.get(namespace)
-        if known is not None and known[0] == digest:
-            return known[1]
-        found = read_rendered(await self.helm.render(await self._spec(desired, digest)), namespace)
-        self._rendered[namespace] = digest, found
-        return found
-
-    async def _present(self, identity: Identity, rendered: Rendered) -> dict[str, Manifest]:
-        names = sorted({account.name for account in rendered.owned if account.namespace == identity.namespace})
-        found = await asyncio.gather(
-            *(
-                self.client.get(resources.SERVICE_ACCOUNTS, name, identity.namespace, metadata_only=True)
-                for name in names
-            )
-        )
-        return {name: live for name, live in zip(names, found, strict=True) if live is not None}
 
     @contextmanager
     def _patience(self, namespace: str) -> Iterator[None]:
@@ -369,25 +399,6 @@ class LiveCluster:
             return True
         return current is not None and release_of(identity.name, [current["metadata"]]) == replace(
             known, last_deployed_revision=known.revision
-        )
-
-    async def _digest(self, desired: Desired) -> tuple[str | None, TerminalError | None]:
-        try:
-            chart = await self.charts.find(desired)
-        except TerminalError as error:
-            return None, error
-        again = (desired.redeploy,) if desired.redeploy else ()
-        return values.digest(chart.digest, values.merge(*desired.values), *again), None
-
-    async def _spec(self, desired: Desired, digest: str) -> ReleaseSpec:
-        chart = await self.charts.find(desired)
-        return ReleaseSpec(
-            name=desired.identity.name,
-            namespace=desired.identity.namespace,
-            chart=chart,
-            values=values.merge(*desired.values),
-            installer=INSTALLER,
-            labels={DIGEST: digest, **({REVISION: desired.revision} if desired.revision else {})},
         )
 
     async def _health(self, desired: Desired, release: Release, digest: str | None) -> Health | None:

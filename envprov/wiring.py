@@ -38,6 +38,7 @@ from envprov.kube import resources
 from envprov.kube.arming import Arming, State
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
+from envprov.kube.facts import FactsReader
 from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
@@ -46,6 +47,7 @@ from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.resources import Resource
 from envprov.kube.usage import UsageReader
+from envprov.planning import Planner
 from envprov.releases.charts import Charts, Reach
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
@@ -145,7 +147,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 client=client,
                 caches=caches,
                 helm=helm,
-                charts=_charts(settings, Path(folder), client, forge),
+                planner=Planner(helm, _charts(settings, Path(folder), client, forge), FactsReader(client)),
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds),
                 worker=f"{socket.gethostname()}-{os.getpid()}",

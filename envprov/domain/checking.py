@@ -29,6 +29,8 @@ class ClusterFacts:
         secrets: Names in the namespace, with those that envprov copies there; empty before it is made.
         config_maps: Names in the namespace; ``kube-root-ca.crt`` is always among them.
         service_accounts: Names in the namespace; ``default`` is always among them.
+        owners: ServiceAccounts of the namespace, by name, with their annotations: of those that the chart makes, too,
+            the ones that are there already.
         claims: Names of the PersistentVolumeClaims in the namespace.
         cluster_roles: Rules by name: of those that the chart's RoleBindings refer to, as far as they are there.
         installer: Rules that the environment's installer has in its namespace.
@@ -48,6 +50,7 @@ class ClusterFacts:
     secrets: frozenset[str] | None = None
     config_maps: frozenset[str] | None = None
     service_accounts: frozenset[str] | None = None
+    owners: Mapping[str, Manifest] = field(default_factory=dict)
     claims: frozenset[str] | None = None
     cluster_roles: Mapping[str, tuple[Manifest, ...]] | None = None
     installer: tuple[Manifest, ...] | None = None

@@ -134,6 +134,23 @@ class BranchFileStatus(Model):
     """Folder of the repository that it names as the chart."""
 
 
+class FindingStatus(Model):
+    """Something that the check of the chart found."""
+
+    reason: Annotated[str, StringConstraints(max_length=64)]
+    """The rule that is broken, as docs/findings.md lists it."""
+    severity: Literal["error", "warning", "note"]
+    """Whether the chart is refused for it."""
+    object: Annotated[str, StringConstraints(max_length=320)] = ""
+    """Kind and name of the object; empty for the chart as a whole."""
+    field: Annotated[str, StringConstraints(max_length=512)] = ""
+    """Path of the field."""
+    message: Annotated[str, StringConstraints(max_length=1024)]
+    """What is wrong."""
+    remedy: Annotated[str, StringConstraints(max_length=1024)] = ""
+    """What to do."""
+
+
 class TeardownStatus(Model):
     """How far the teardown has come."""
 
@@ -253,6 +270,8 @@ class EnvironmentStatus(Model):
     """The Helm release."""
     queue: QueueStatus | None = None
     """Its place in line, while it waits for room."""
+    findings: tuple[FindingStatus, ...] = Field(default=(), max_length=100)
+    """What the check of the chart found, worst first."""
     holds: tuple[HeldAccount, ...] = Field(default=(), max_length=200)
     """Shared ServiceAccounts that the environment keeps from being deleted."""
     conditions: tuple[Condition, ...] = Field(

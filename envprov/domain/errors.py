@@ -26,7 +26,8 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + ChartNotFound        no chart where the Project says
       + ChartRefused         the chart is there, and is not taken: too large, unsafe, or without its dependencies
       + InvalidBranchFile    .envprov.yaml of the branch is wrong or asks for more than its Project allows
-      + AccountTaken         the chart would own a ServiceAccount that is shared or somebody else's
+      + PlanRefused          the chart breaks rules of docs/findings.md; names them all
+      + AccountTaken         a ServiceAccount of the release belongs to somebody else after it was deployed
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
       + ForgeForbidden       GitLab does not let our token do it; says which right or scope is missing
@@ -36,6 +37,8 @@ Any other exception is a bug: the worker logs it with its traceback, backs off a
 """
 
 from __future__ import annotations
+
+from envprov.domain.findings import Finding, refusing
 
 
 class EnvprovError(Exception):
@@ -167,8 +170,31 @@ class InvalidBranchFile(TerminalError):
     """The file .envprov.yaml of a branch is wrong, or asks for more than its Project allows; names all faults."""
 
 
+class PlanRefused(TerminalError):
+    """
+    The chart breaks rules: nothing of it is deployed.
+
+    Args:
+        findings: Everything that was found, worst first.
+
+    """
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        self._refusing = refusing(findings)
+        count = len(self._refusing)
+        what = "the chart cannot be deployed" if count == 1 else f"the chart cannot be deployed for {count} reasons"
+        super().__init__(f"{what}: {'; '.join(str(finding) for finding in self._refusing)}")
+
+    @property
+    def reason(self) -> str:
+        """The rule that is broken, if it is one only."""
+        reasons = {finding.reason for finding in self._refusing}
+        return reasons.pop() if len(reasons) == 1 else type(self).__name__
+
+
 class AccountTaken(TerminalError):
-    """The chart would own a ServiceAccount that others share or that belongs to somebody else; names the value."""
+    """A ServiceAccount that the release has just installed belongs to another release, too."""
 
 
 class RenderFailed(TerminalError):

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from envprov.domain.errors import TerminalError
+from envprov.domain.findings import Finding
 from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
@@ -95,8 +96,8 @@ class Observed:
     """Why the chart cannot be had or does not render."""
     rendered: Rendered = Rendered()
     """The chart as it would be deployed; empty while there is nothing to deploy."""
-    present: Mapping[str, Manifest] = field(default_factory=dict)
-    """Live ServiceAccounts of the namespace that bear the name of one that the chart makes."""
+    findings: tuple[Finding, ...] | None = None
+    """What is wrong with the chart as it would be deployed; None while there is nothing to deploy."""
     accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
     """ServiceAccounts of other namespaces that the environment uses."""
     health: Health | None = None

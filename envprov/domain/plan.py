@@ -22,12 +22,12 @@ from envprov.domain.actions import (
     RollBackRelease,
     UninstallRelease,
 )
-from envprov.domain.desired import Desired, Identity
+from envprov.domain.desired import Desired
 from envprov.domain.drift import drifted
-from envprov.domain.errors import AccountTaken, GhostObjects, NotOwned
+from envprov.domain.errors import GhostObjects, NotOwned, PlanRefused
+from envprov.domain.findings import refusing
 from envprov.domain.guard import KEEP, Policy
 from envprov.domain.health import Condition
-from envprov.domain.holds import Account
 from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
 from envprov.domain.quantity import same
@@ -90,6 +90,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     Raises:
         NotOwned: The namespace belongs to somebody else.
         GhostObjects: A force-finalised namespace left objects behind.
+        PlanRefused: The chart breaks rules.
         TerminalError: The chart cannot be had.
 
     """
@@ -98,6 +99,11 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         if decided is not None:
             return decided
     return Plan(Phase.READY, desired.url or f"ready in namespace {desired.identity.namespace}")
+
+
+def check_before_anything(desired: Desired, observed: Observed) -> Plan | None:
+    """A chart that cannot be deployed makes nothing at all; an environment that is there keeps what it has."""
+    return check_chart(desired, observed) if observed.namespace.state is NamespaceState.MISSING else None
 
 
 def admit_to_budget(_desired: Desired, _observed: Observed) -> Plan | None:
@@ -197,17 +203,12 @@ def hold_shared_accounts(desired: Desired, observed: Observed) -> Plan | None:
     return None
 
 
-def check_chart(desired: Desired, observed: Observed) -> Plan | None:
-    """The chart must be there, and own no ServiceAccount that is shared or somebody else's."""
+def check_chart(_desired: Desired, observed: Observed) -> Plan | None:
+    """The chart must be there, and break no rule: all findings are told at once."""
     if observed.chart_fault is not None:
         raise observed.chart_fault
-    faults = [
-        fault
-        for account in observed.rendered.owned
-        if (fault := _ownership_fault(desired, account, observed.present.get(account.name))) is not None
-    ]
-    if faults:
-        raise AccountTaken("; ".join(faults))
+    if refusing(observed.findings or ()):
+        raise PlanRefused(observed.findings or ())
     return None
 
 
@@ -243,6 +244,7 @@ def await_health(_desired: Desired, observed: Observed) -> Plan | None:
 
 
 STEPS: tuple[Step, ...] = (
+    check_before_anything,
     admit_to_budget,
     ensure_namespace,
     refuse_ghosts,
@@ -258,39 +260,6 @@ STEPS: tuple[Step, ...] = (
 def _is_guarded_as(live: Policy | None, wanted: Policy) -> bool:
     """Whether an account is shared with a policy that is no weaker: other Projects may name it, too."""
     return live in {KEEP, wanted}
-
-
-def _ownership_fault(desired: Desired, account: Account, live: Manifest | None) -> str | None:
-    identity = desired.identity
-    if account.namespace != identity.namespace:
-        reason = f"belongs to Namespace {account.namespace}, where other environments use it too"
-    elif account in desired.shared:
-        reason = "is shared by other environments"
-    elif live is not None and is_taken(live, identity):
-        release = owner_of(live)
-        reason = f"belongs to the Helm release {release[0]}/{release[1]}" if release else "was not made by Helm"
-    else:
-        return None
-    return (
-        f"the chart would own ServiceAccount {account}, which {reason}; refer to it instead: set "
-        f"serviceAccount.create=false and serviceAccount.name={account.name} in the values of Project "
-        f"{identity.project}, or whatever values the chart has for that"
-    )
-
-
-def is_taken(live: Manifest, identity: Identity) -> bool:
-    """Whether a ServiceAccount of the namespace belongs to something else than the environment's release."""
-    if owner_of(live) == (identity.namespace, identity.name):
-        return False
-    # Helm writes no owner on what its hooks make.
-    return owner_of(live) is not None or "helm.sh/hook" not in (live["metadata"].get("annotations") or {})
-
-
-def owner_of(live: Manifest) -> tuple[str, str] | None:
-    """Namespace and name of the Helm release that an object says it belongs to, or None."""
-    notes = live["metadata"].get("annotations", {})
-    name = notes.get("meta.helm.sh/release-name")
-    return (str(notes.get("meta.helm.sh/release-namespace", "")), str(name)) if name else None
 
 
 def _original(source: SecretCopy, observed: Observed) -> Manifest | None:

@@ -11,13 +11,15 @@ from envprov.domain.environment import (
     Condition,
     Environment,
     EnvironmentStatus,
+    FindingStatus,
     HeldAccount,
     ReleaseStatus,
     Step,
     TeardownStatus,
     Type,
 )
-from envprov.domain.errors import EnvprovError, TerminalError
+from envprov.domain.errors import EnvprovError, PlanRefused, TerminalError
+from envprov.domain.findings import Finding
 from envprov.domain.holds import Account
 from envprov.domain.lifetime import Extension, expiry, warning_at
 from envprov.domain.observed import Observed
@@ -31,6 +33,7 @@ Fact = tuple[bool | None, str, str]
 _MESSAGE_LIMIT = 2000
 _WAITING_LIMIT = 50
 _HOLDS_LIMIT = 200
+_FINDINGS_LIMIT = 100
 _STEPS = tuple(Step)
 
 
@@ -49,10 +52,12 @@ def report_progress(
 
     """
     in_sync = _in_sync(observed)
+    looked = observed.findings
+    findings = environment.status.findings if looked is None else findings_status(looked)
     health = observed.health
     is_ready = plan.phase is Phase.READY
     facts: dict[Type, Fact] = {
-        Type.ACCEPTED: _accepted(desired),
+        Type.ACCEPTED: _accepted(desired, findings),
         Type.NAMESPACE_READY: (
             (False, plan.phase.value, plan.message)
             if plan.phase in {Phase.QUEUED, Phase.PREPARING}
@@ -88,6 +93,7 @@ def report_progress(
         ready_at=ready_at,
         branch_file=desired.file,
         release=_release(desired, observed) or environment.status.release,
+        findings=findings,
         holds=_holds(environment, observed),
         conditions=conditions,
         gitlab=environment.status.gitlab,
@@ -109,12 +115,31 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
     phase = Phase.STALLED if is_terminal else Phase.RETRYING
     message = str(error)
     facts: dict[Type, Fact] = {Type.READY: (False, phase.value, message)}
-    if deploying:
+    update: dict[str, object] = {"observed_generation": environment.generation}
+    if isinstance(error, PlanRefused):
+        facts[Type.ACCEPTED] = (False, error.reason, message)
+        update["findings"] = findings_status(error.findings)
+    elif deploying:
         facts[Type.DEPLOYED] = (False, error.reason, message)
     elif is_terminal:
         facts[Type.ACCEPTED] = (False, error.reason, message)
-    return environment.status.model_copy(
-        update={"observed_generation": environment.generation, "conditions": _conditions(environment, facts, now)}
+    return environment.status.model_copy(update=update | {"conditions": _conditions(environment, facts, now)})
+
+
+def findings_status(findings: tuple[Finding, ...]) -> tuple[FindingStatus, ...]:
+    """What was found, as the status tells it: the worst hundred, each text within its bounds."""
+    return tuple(
+        FindingStatus.model_validate(
+            {
+                "reason": finding.reason,
+                "severity": str(finding.severity),
+                "object": str(finding.subject or "")[:320],
+                "field": finding.field[:512],
+                "message": finding.message[:1024],
+                "remedy": finding.remedy[:1024],
+            }
+        )
+        for finding in findings[:_FINDINGS_LIMIT]
     )
 
 
@@ -213,7 +238,7 @@ def _end(environment: Environment, desired: Desired, *moments: datetime | None) 
     )
 
 
-def _accepted(desired: Desired) -> Fact:
+def _accepted(desired: Desired, findings: tuple[FindingStatus, ...]) -> Fact:
     if desired.file is not None and desired.file.fault:
         in_force = f"what commit {desired.file.revision[:12]} says stays in force"
         return (
@@ -221,6 +246,10 @@ def _accepted(desired: Desired) -> Fact:
             "BranchFileIgnored",
             f"commit {desired.file.looked[:12]}: {desired.file.fault}; {in_force}",
         )
+    warnings = [finding for finding in findings if finding.severity == "warning"]
+    if warnings:
+        said = "; ".join(f"{' '.join(filter(None, (each.object, each.field)))}: {each.message}" for each in warnings)
+        return (True, "AcceptedWithWarnings", said)
     return (True, "Accepted", "the branch, its Project and its chart are in order")
 
 

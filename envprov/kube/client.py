@@ -254,6 +254,28 @@ class KubeClient:
         """
         return await self._apply(manifest, None, {"fieldManager": manager, "force": str(force).lower()})
 
+    async def rehearse(self, resource: Resource, manifest: Mapping[str, Any], *, manager: str) -> None:
+        """
+        Ask whether an object would be taken as a manifest says, without storing anything: a dry run of an apply.
+
+        Args:
+            resource: Its kind, any that the server serves.
+            manifest: The object, with its name, and its namespace if it has one.
+            manager: Field manager, with the rights of the one who would apply it.
+
+        Raises:
+            Forbidden: Rights, the quota or an admission policy are against it.
+            Invalid: A field is wrong; or an admission webhook supports no dry run.
+
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+
+        """
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace")
+        doing = _doing("try", resource, name, namespace)
+        query = {"fieldManager": manager, "force": "true", "dryRun": "All"}
+        path = resource.path(namespace, name)
+        await self._send(Request(doing, "PATCH", path, query, manifest, content_type=APPLY_PATCH))
+
     async def apply_status(self, manifest: Mapping[str, Any], *, manager: str) -> Object:
         """
         Make the status of an object say what a manifest says.

@@ -43,12 +43,14 @@ class Discovery:
 
     Attributes:
         kinds: Kinds inside namespaces whose objects can be listed and deleted.
+        resources: Every kind in every version, inside namespaces and outside.
         stale: Groups with version, such as ``metrics.k8s.io/v1beta1``, whose own server does not answer: their kinds
             may be missing, and a namespace that is being deleted waits for them.
 
     """
 
     kinds: tuple[Served, ...]
+    resources: tuple[Resource, ...]
     stale: tuple[str, ...]
 
 
@@ -68,6 +70,7 @@ async def discover(client: KubeClient) -> Discovery:
     """
     answers = await asyncio.gather(*(client.get_raw(path, accept=_ACCEPT) for path in ("/api", "/apis")))
     kinds: dict[tuple[str, str], Served] = {}
+    resources: list[Resource] = []
     stale: list[str] = []
     for answer in answers:
         if not isinstance(answer, dict) or answer.get("kind") != "APIGroupDiscoveryList":
@@ -79,8 +82,10 @@ async def discover(client: KubeClient) -> Discovery:
                 if version.get("freshness") == "Stale":
                     stale.append(api_version)
                 for served in _served(api_version, version):
-                    kinds.setdefault((name, served.resource.plural), served)
-    return Discovery(tuple(kinds.values()), tuple(stale))
+                    resources.append(served.resource)
+                    if served.resource.namespaced and served.verbs >= _LIST_AND_DELETE:
+                        kinds.setdefault((name, served.resource.plural), served)
+    return Discovery(tuple(kinds.values()), tuple(resources), tuple(stale))
 
 
 def _served(api_version: str, version: Mapping[str, Any]) -> Iterator[Served]:
@@ -88,5 +93,5 @@ def _served(api_version: str, version: Mapping[str, Any]) -> Iterator[Served]:
         verbs = frozenset(entry.get("verbs") or ())
         kind = (entry.get("responseKind") or {}).get("kind")
         # A resource without kind is there for its subresources only.
-        if entry.get("scope") == "Namespaced" and verbs >= _LIST_AND_DELETE and kind:
-            yield Served(Resource(api_version, kind, entry["resource"]), verbs)
+        if kind:
+            yield Served(Resource(api_version, kind, entry["resource"], entry.get("scope") == "Namespaced"), verbs)

@@ -9,6 +9,8 @@ release, as it always did with Helm 3; without it one ``kubectl scale`` would st
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -55,6 +57,25 @@ class ReleaseSpec:
     values: Mapping[str, Any] = field(repr=False)
     installer: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    What a chart can see of the cluster while it is rendered.
+
+    Attributes:
+        kube_version: Of the API server, such as ``v1.37.2``; empty for the one that Helm was built for.
+        api_versions: Groups with version, and kinds as ``apps/v1/Deployment``, that the API server serves.
+        is_upgrade: Whether the release is there already.
+        lookup_as: User that the chart's ``lookup`` reads the cluster as; empty if it finds nothing.
+
+    """
+
+    kube_version: str = ""
+    api_versions: frozenset[str] = frozenset()
+    is_upgrade: bool = False
+    lookup_as: str = ""
 
 
 class Helm:
@@ -104,12 +125,13 @@ class Helm:
                 "one and name it in the setting helm.binary"
             )
 
-    async def render(self, release: ReleaseSpec) -> tuple[dict[str, Any], ...]:
+    async def render(self, release: ReleaseSpec, setting: Setting | None = None) -> tuple[dict[str, Any], ...]:
         """
-        The objects that a release would have, hooks and CRDs included; the cluster is not asked.
+        The objects that a release would have, hooks and CRDs included.
 
         Args:
             release: The release.
+            setting: The cluster, as the chart is to see it; by default as none that there is.
 
         Returns:
             Objects in the order of their installation, CRDs first.
@@ -119,7 +141,8 @@ class Helm:
             ChartNotFound: There is no such chart.
 
         """
-        command = self._command(f"render release {release.name}", self._settings.timeouts.template)
+        flags = _seen(setting) if setting is not None else ()
+        command = self._command(f"render release {release.name}", self._settings.timeouts.template, *flags)
         # What this returns would parse lazily, in pure Python and not as Kubernetes does: it is left alone.
         await command.template(
             release.name,
@@ -129,6 +152,29 @@ class Helm:
             namespace=release.namespace,
         )
         return await asyncio.to_thread(parse, command.stdout)
+
+    async def weigh(self, release: ReleaseSpec) -> int:
+        """
+        How large the Secret would be in which Helm stores a release; the cluster is not asked.
+
+        Args:
+            release: The release.
+
+        Returns:
+            Bytes of its data: the chart's own files and what it renders, packed.
+
+        Raises:
+            RenderFailed: The chart does not render without the cluster.
+            ChartNotFound: There is no such chart.
+
+        Source: https://helm.sh/docs/topics/advanced/#storage-backends
+
+        """
+        command = self._command(f"weigh release {release.name}", self._settings.timeouts.template)
+        arguments = ["install", release.name, release.chart.reference, "--dry-run=client", "--output", "json"]
+        values = json.dumps(release.values).encode()
+        written = await command.run([*arguments, "--values", "-", "--namespace", release.namespace], values)
+        return await asyncio.to_thread(_packed_size, written)
 
     async def deploy(self, release: ReleaseSpec) -> int:
         """
@@ -246,11 +292,28 @@ def service_account_user(namespace: str, name: str) -> str:
     return f"system:serviceaccount:{namespace}:{name}"
 
 
+def _seen(setting: Setting) -> tuple[str, ...]:
+    return (
+        *(("--kube-version", setting.kube_version) if setting.kube_version else ()),
+        *(("--api-versions", ",".join(sorted(setting.api_versions))) if setting.api_versions else ()),
+        *(("--is-upgrade",) if setting.is_upgrade else ()),
+        *(("--dry-run=server", *_identity(setting.lookup_as)) if setting.lookup_as else ()),
+    )
+
+
 def _identity(user: str) -> tuple[str, str]:
     return ("--kube-as-user", user)
 
 
+def _packed_size(output: bytes) -> int:
+    stored = json.dumps(_release(output), separators=(",", ":"), ensure_ascii=False).encode()
+    return len(base64.b64encode(gzip.compress(stored, 9)))
+
+
+def _release(output: bytes) -> Any:  # noqa: ANN401 - JSON
+    """A release as Helm tells it; what it warns of may stand before it."""
+    return json.loads(output[output.index(b"{") :])
+
+
 def _revision(output: bytes) -> int:
-    """Number of the revision that Helm tells of; what it warns of may stand before it."""
-    release = json.loads(output[output.index(b"{") :])
-    return int(release["version"])
+    return int(_release(output)["version"])

@@ -30,6 +30,7 @@ from envprov.domain.actions import (
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, Invalid, TerminalError
+from envprov.domain.findings import Finding
 from envprov.domain.guard import KEEP, Policy, Verdict
 from envprov.domain.health import Condition, Health, Workloads
 from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE, Account
@@ -132,6 +133,7 @@ class FakeCluster:
         asked: How often the guard was asked.
         elsewhere: ServiceAccounts of other namespaces, with who holds them.
         rendered: What the chart does with ServiceAccounts.
+        findings: What is wrong with the chart.
         hooks: ServiceAccounts that the hooks of the release's end run as.
         custom: Names of custom resources.
         others: What else is in the namespace.
@@ -163,6 +165,7 @@ class FakeCluster:
     asked: int = 0
     elsewhere: dict[Account, Elsewhere] = field(default_factory=dict)
     rendered: Rendered = field(default_factory=Rendered)
+    findings: tuple[Finding, ...] = ()
     hooks: frozenset[str] = frozenset()
     custom: list[str] = field(default_factory=list)
     others: tuple[Manifest, ...] = ()
@@ -185,7 +188,7 @@ class FakeCluster:
         namespace = self._seen(desired.identity)
         objects = {key: item for key, item in self.live.items() if key[0] != "Namespace"}
         if namespace.state is not NamespaceState.OURS:
-            observed = Observed(namespace)
+            observed = Observed(namespace, findings=self.findings)
         elif OWN_ACCESS not in self.live:
             observed = Observed(namespace, objects)
         else:
@@ -202,7 +205,7 @@ class FakeCluster:
                 chart_fault=self.chart if isinstance(self.chart, TerminalError) else None,
                 health=self.health if in_sync else None,
                 rendered=Rendered() if in_sync else self.rendered,
-                present={name: item for (kind, name), item in self.live.items() if kind == "ServiceAccount"},
+                findings=None if in_sync else self.findings,
                 accounts=self._accounts(desired, in_sync=in_sync),
             )
         self.faults.end(number)

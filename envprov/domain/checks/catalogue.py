@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
+from envprov.domain.checks import accounts, server
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = ()
-CHECKS: tuple[Check, ...] = ()
+RULES: tuple[Rule, ...] = (*accounts.RULES, *server.RULES)
+CHECKS: tuple[Check, ...] = (*accounts.CHECKS,)
 
 
 def check(given: Given) -> tuple[Finding, ...]:

@@ -24,7 +24,6 @@ from envprov.domain.holds import GUARD, Account
 from envprov.domain.names import slug
 from envprov.domain.platform import Platform
 from envprov.domain.policies import REAPPLIED, policies
-from envprov.fetching import ChartFinder
 from envprov.guarding import LiveGuard
 from envprov.kube.arming import Arming
 from envprov.kube.client import Connection, KubeClient, Object
@@ -35,6 +34,7 @@ from envprov.kube.records import ControllerRecords
 from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS, NAMESPACES, ROLE_BINDINGS, SERVICE_ACCOUNTS, Resource
 from envprov.kube.transport import Request
 from envprov.kube.usage import UsageReader
+from envprov.planning import Planner
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
@@ -127,7 +127,7 @@ def controller(cluster: Cluster, client: KubeClient, control_namespace: str, own
         client=client,
         caches={},
         helm=cast("Helm", Absent()),
-        charts=cast("ChartFinder", Absent()),
+        planner=cast("Planner", Absent()),
         guard=guard,
         remnants=RemainsReader(client, holds),
         worker="a-test",

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from envprov.controller.reconcile import Outcome, Reconciler
+from envprov.domain.checks.accounts import ACCOUNT_TAKEN
 from envprov.domain.desired import identity_of
 from envprov.domain.environment import EXTENDED, parse_environment
 from envprov.domain.errors import (
-    AccountTaken,
     ChartNotFound,
     Conflict,
     EnvprovError,
@@ -25,6 +25,7 @@ from envprov.domain.errors import (
     RetryableError,
     Unavailable,
 )
+from envprov.domain.findings import Subject
 from envprov.domain.guard import Kept, Verdict
 from envprov.domain.health import Condition, Health
 from envprov.domain.holds import HUSK, STATE, Account
@@ -579,10 +580,23 @@ def test_a_chart_that_would_own_a_shared_account_stalls_before_anything_is_held(
     async def story() -> None:
         world = sharing()
         world.cluster.rendered = Rendered((DEPLOYER,), (BOT,))
+        subject = Subject("v1", "ServiceAccount", DEPLOYER.namespace, DEPLOYER.name)
+        world.cluster.findings = (ACCOUNT_TAKEN.found(subject, "metadata.namespace", "it is shared", "refer to it"),)
         outcome = await world.reconcile(SLUG)
-        assert outcome == Outcome(AccountTaken.__name__, (), RESYNC)
+        assert outcome == Outcome("AccountTaken", (), RESYNC)
         assert world.records.told == ["AccountTaken"]
-        assert "serviceAccount.create=false and serviceAccount.name=deployer" in world.records.messages[0]
+        assert world.records.facts(SLUG)["Accepted"] == ("False", "AccountTaken")
+        assert world.records.live[SLUG]["status"]["findings"] == [
+            {
+                "reason": "AccountTaken",
+                "severity": "error",
+                "object": "ServiceAccount deployer",
+                "field": "metadata.namespace",
+                "message": "it is shared",
+                "remedy": "refer to it",
+            }
+        ]
+        assert not [key for key in world.cluster.live if key[0] == "Namespace"]
         assert holds(world) == {DEPLOYER: False, BOT: False}
         assert world.cluster.release.state is ReleaseState.ABSENT
         assert world.records.facts(SLUG)["Ready"] == ("False", "Stalled")

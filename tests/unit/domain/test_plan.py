@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from envprov.domain.actions import ApplyObject, DeleteObject, HoldAccount, RollBackRelease, UninstallRelease
 from envprov.domain.desired import Desired
-from envprov.domain.errors import AccountTaken, ChartNotFound, GhostObjects, NotOwned
+from envprov.domain.errors import ChartNotFound, GhostObjects, NotOwned, PlanRefused
+from envprov.domain.findings import Rule, Severity, Subject
 from envprov.domain.guard import Policy
 from envprov.domain.health import Condition, Health
 from envprov.domain.holds import Account
 from envprov.domain.observed import AccountSeen, Key, Observed, Rendered
 from envprov.domain.plan import STEPS, Phase, Plan, plan
 from envprov.domain.release import ReleaseState
-from envprov.domain.rendered import read_rendered
 from tests.unit.builders import (
     CONTROL,
     DIGEST,
@@ -88,6 +88,7 @@ def rich(live: dict[Key, Manifest], **changes: Any) -> Observed:  # noqa: ANN401
 
 def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
     assert [step.__name__ for step in STEPS] == [
+        "check_before_anything",
         "admit_to_budget",
         "ensure_namespace",
         "refuse_ghosts",
@@ -580,83 +581,43 @@ def test_a_hold_that_was_taken_off_is_put_back_though_the_release_is_in_sync() -
     assert words(plan(SHARING, observed)) == [["hold ServiceAccount shared/deployer"]]
 
 
-@pytest.mark.parametrize(
-    ("account", "live", "reason"),
-    [
-        pytest.param(
-            Account("shared", "app"),
-            None,
-            "belongs to Namespace shared, where other environments use it too",
-            id="in another namespace",
-        ),
-        pytest.param(Account(NAMESPACE, "own"), None, "is shared by other environments", id="shared by the Project"),
-        pytest.param(
-            Account(NAMESPACE, "app"),
-            {"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": "prod"},
-            "belongs to the Helm release prod/shop",
-            id="of another release",
-        ),
-        pytest.param(
-            Account(NAMESPACE, "app"),
-            {"meta.helm.sh/release-name": SLUG, "meta.helm.sh/release-namespace": "prod"},
-            f"belongs to the Helm release prod/{SLUG}",
-            id="of a namesake elsewhere",
-        ),
-        pytest.param(Account(NAMESPACE, "app"), {}, "was not made by Helm", id="of nobody"),
-    ],
-)
-def test_a_chart_that_would_own_an_account_of_others_is_refused_with_the_value_to_set(
-    account: Account, live: dict[str, str] | None, reason: str
-) -> None:
-    present = {} if live is None else {account.name: {"metadata": {"name": account.name, "annotations": live}}}
-    observed = new(Rendered((account,)), present=present, accounts={KEPT: AccountSeen("u-deployer")})
-    with pytest.raises(AccountTaken) as refused:
-        plan(SHARING, observed)
+TAKEN = Rule("Taken", Severity.ERROR, "It is taken.", "give it back")
+ODD = Rule("Odd", Severity.WARNING, "It is odd.", "make it even")
+ONE = TAKEN.found(Subject("v1", "Service", NAMESPACE, "one"), "spec.type", "it is taken")
+TWO = TAKEN.found(Subject("v1", "Service", NAMESPACE, "two"), "", "it is taken, too", "give it away")
+
+
+def test_everything_that_is_wrong_with_a_chart_is_told_at_once_and_nothing_is_made() -> None:
+    other = Rule("Other", Severity.ERROR, "", "stop it").found(None, "", "it is too large")
+    with pytest.raises(PlanRefused) as refused:
+        plan(SHARING, Observed(missing(), findings=(ONE, TWO, other)))
     assert str(refused.value) == (
-        f"the chart would own ServiceAccount {account}, which {reason}; refer to it instead: set "
-        f"serviceAccount.create=false and serviceAccount.name={account.name} in the values of Project shop, or "
-        "whatever values the chart has for that"
+        "the chart cannot be deployed for 3 reasons: Service one spec.type: it is taken; give it back; "
+        "Service two: it is taken, too; give it away; it is too large; stop it"
     )
+    assert (refused.value.reason, refused.value.findings) == ("PlanRefused", (ONE, TWO, other))
 
 
-@pytest.mark.parametrize(
-    "live",
-    [
-        pytest.param(None, id="not there yet"),
-        pytest.param(
-            {"meta.helm.sh/release-name": SLUG, "meta.helm.sh/release-namespace": NAMESPACE}, id="of this release"
-        ),
-    ],
-)
-def test_a_chart_may_own_what_is_its_own(live: dict[str, str] | None) -> None:
-    present = {} if live is None else {"app": {"metadata": {"name": "app", "annotations": live}}}
-    observed = new(Rendered((Account(NAMESPACE, "app"),)), present=present)
-    assert words(plan(SHARING, observed)) == [[f"deploy release {SLUG}"]]
+def test_findings_of_one_reason_are_refused_for_that_reason() -> None:
+    with pytest.raises(PlanRefused, match=r"^the chart cannot be deployed: Service one") as refused:
+        plan(SHARING, new(findings=(ONE, ODD.found(None, "", "it is odd"))))
+    assert refused.value.reason == "Taken"
 
 
-def test_every_account_that_is_taken_is_named_at_once() -> None:
-    owned = Rendered((Account("shared", "one"), Account("shared", "two")))
-    with pytest.raises(AccountTaken, match=r"shared/one.*; .*shared/two"):
-        plan(SHARING, new(owned))
+def test_warnings_and_notes_refuse_nothing() -> None:
+    findings = (ODD.found(None, "", "it is odd"), Rule("Note", Severity.NOTE, "", "").found(None, "", "look"))
+    assert words(plan(SHARING, new(findings=findings))) == [[f"deploy release {SLUG}"]]
 
 
-def test_the_fault_of_the_chart_comes_before_what_it_would_own() -> None:
+def test_the_fault_of_the_chart_comes_before_its_findings() -> None:
     with pytest.raises(ChartNotFound):
-        plan(SHARING, new(Rendered((Account("shared", "one"),)), chart_fault=ChartNotFound("no chart")))
+        plan(SHARING, new(findings=(ONE,), chart_fault=ChartNotFound("no chart")))
 
 
-def test_accounts_are_looked_at_only_when_the_base_stands() -> None:
-    owned = new(Rendered((Account("shared", "one"),)))
-    without_quota = {key: item for key, item in owned.objects.items() if key[0] != "ResourceQuota"}
-    assert words(plan(SHARING, replace(owned, objects=without_quota))) == [["apply ResourceQuota envprov"]]
-
-
-def test_an_account_that_a_hook_of_the_chart_has_made_is_not_somebody_elses() -> None:
-    marks = {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}
-    hook = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "migrate"} | marks}
-    present = {"migrate": {"metadata": {"name": "migrate", "namespace": NAMESPACE} | marks}}
-    observed = new(read_rendered([hook], NAMESPACE), present=present)
-    assert words(plan(SHARING, observed)) == [[f"deploy release {SLUG}"]]
+def test_an_environment_that_is_there_keeps_its_base_though_the_new_chart_is_refused() -> None:
+    refused = new(findings=(ONE,))
+    without_quota = {key: item for key, item in refused.objects.items() if key[0] != "ResourceQuota"}
+    assert words(plan(SHARING, replace(refused, objects=without_quota))) == [["apply ResourceQuota envprov"]]
 
 
 def test_an_account_that_was_held_and_that_nobody_names_any_more_is_not_waited_for() -> None:

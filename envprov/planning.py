@@ -1,0 +1,154 @@
+"""A chart as it would be deployed, and what is wrong with it: joins charts, Helm and the cluster's facts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from envprov.domain.checking import Given
+from envprov.domain.desired import INSTALLER, Desired
+from envprov.domain.errors import EnvprovError
+from envprov.domain.release import DIGEST, REVISION
+from envprov.domain.rendered import read_rendered
+from envprov.fetching import ChartFinder
+from envprov.kube.facts import FactsReader
+from envprov.kube.resources import SERVICE_ACCOUNTS
+from envprov.releases import values
+from envprov.releases.engine import Helm, ReleaseSpec, Setting
+
+Manifest = Mapping[str, Any]
+
+DRAFTS_KEPT = 256
+LIGHT_BYTES = 400_000
+"""A chart below this size makes no release that is too large: its templates would have to render ten times as much."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """
+    A release as it would be deployed.
+
+    Attributes:
+        spec: The release.
+        digest: Of its chart and values.
+        objects: What it renders, hooks and CRDs included.
+        bytes: How large the release's Secret would be; None for a chart so small that it does not matter.
+
+    """
+
+    spec: ReleaseSpec
+    digest: str
+    objects: tuple[Manifest, ...]
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Planner:
+    """
+    Drafts releases and judges them; touches nothing.
+
+    Attributes:
+        helm: Renders.
+        charts: Finds charts.
+        facts: Reads what the cluster has.
+
+    """
+
+    helm: Helm
+    charts: ChartFinder
+    facts: FactsReader
+    _drafts: OrderedDict[tuple[str, ...], Draft] = field(default_factory=OrderedDict, repr=False)
+
+    async def release(self, desired: Desired) -> ReleaseSpec:
+        """
+        The release that an environment ought to have, labelled with the digest of its chart and values.
+
+        Args:
+            desired: What ought to be.
+
+        Raises:
+            TerminalError: The chart cannot be had.
+            RetryableError: It could not be fetched.
+
+        """
+        chart = await self.charts.find(desired)
+        merged = values.merge(*desired.values)
+        again = (desired.redeploy,) if desired.redeploy else ()
+        digest = values.digest(chart.digest, merged, *again)
+        return ReleaseSpec(
+            name=desired.identity.name,
+            namespace=desired.identity.namespace,
+            chart=chart,
+            values=merged,
+            installer=INSTALLER,
+            labels={DIGEST: digest, **({REVISION: desired.revision} if desired.revision else {})},
+        )
+
+    async def draft(self, spec: ReleaseSpec, *, is_upgrade: bool, lookup_as: str = "") -> Draft:
+        """
+        Render a release as Helm would install it into this cluster; once for each chart, values and cluster.
+
+        Args:
+            spec: The release.
+            is_upgrade: Whether it is there already.
+            lookup_as: User that the chart's ``lookup`` reads the cluster as; empty if it finds nothing.
+
+        Raises:
+            RenderFailed: It does not render.
+
+        """
+        cluster = await self.facts.served()
+        setting = Setting(cluster.kube_version, cluster.api_versions, is_upgrade=is_upgrade, lookup_as=lookup_as)
+        digest = spec.labels[DIGEST]
+        key = (spec.namespace, spec.name, digest, _digest_of(setting))
+        known = self._drafts.get(key)
+        if known is None:
+            objects, size = await asyncio.gather(self.helm.render(spec, setting), self._weigh(spec))
+            known = self._drafts[key] = Draft(spec, digest, objects, size)
+            if len(self._drafts) > DRAFTS_KEPT:
+                self._drafts.popitem(last=False)
+        self._drafts.move_to_end(key)
+        return known
+
+    async def given(self, desired: Desired, draft: Draft) -> Given:
+        """Everything that a draft is judged by, as the cluster is now."""
+        facts, owners = await asyncio.gather(self.facts.read(), self.owners(draft))
+        return Given(desired, draft.objects, replace(facts, owners=owners, release_bytes=draft.bytes))
+
+    async def owners(self, draft: Draft) -> dict[str, Manifest]:
+        """ServiceAccounts that a draft would make and that are there already, by name, with their annotations."""
+        namespace = draft.spec.namespace
+        owned = read_rendered(draft.objects, namespace).owned
+        names = sorted({account.name for account in owned if account.namespace == namespace and account.name})
+        client = self.facts.client
+        found = await asyncio.gather(
+            *(client.get(SERVICE_ACCOUNTS, name, namespace, metadata_only=True) for name in names)
+        )
+        return {name: live for name, live in zip(names, found, strict=True) if live is not None}
+
+    async def _weigh(self, spec: ReleaseSpec) -> int | None:
+        if await asyncio.to_thread(_size_of, Path(spec.chart.reference)) < LIGHT_BYTES:
+            return None
+        try:
+            return await self.helm.weigh(spec)
+        except EnvprovError:
+            return None  # it needs the cluster to render; the API server has the last word
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of a chart's own files; those of its dependencies are not stored with the release."""
+    return sum(
+        file.stat().st_size
+        for file in folder.rglob("*")
+        if file.is_file() and file.relative_to(folder).parts[0] != "charts"
+    )
+
+
+def _digest_of(setting: Setting) -> str:
+    seen = (setting.kube_version, sorted(setting.api_versions), setting.is_upgrade, setting.lookup_as)
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
