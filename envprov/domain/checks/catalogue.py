@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
+from envprov.domain.checks import backends, classes, lookups, references, rights, sealed, trust
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = ()
-CHECKS: tuple[Check, ...] = ()
+RULES: tuple[Rule, ...] = (
+    *backends.RULES,
+    *classes.RULES,
+    *lookups.RULES,
+    *references.RULES,
+    *rights.RULES,
+    *sealed.RULES,
+    *trust.RULES,
+)
+CHECKS: tuple[Check, ...] = (
+    *backends.CHECKS,
+    *classes.CHECKS,
+    *references.CHECKS,
+    *rights.CHECKS,
+    *sealed.CHECKS,
+    *trust.CHECKS,
+)
 
 
 def check(given: Given) -> tuple[Finding, ...]:
