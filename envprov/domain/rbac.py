@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from envprov.domain.loose import mappings, texts
+from envprov.domain.loose import mappings, text, texts
 
 Manifest = Mapping[str, Any]
 
@@ -169,3 +169,27 @@ def allows(owned: Iterable[Rule], verb: str, group: str, resource: str, name: st
 
 def _covers_url(owned: str, url: str) -> bool:
     return owned == url or (owned.endswith(ALL) and url.startswith(owned.rstrip(ALL)))
+
+
+def binds(binding: Manifest, namespace: str, account: str) -> bool:
+    """
+    Whether a RoleBinding or ClusterRoleBinding grants anything to a ServiceAccount: by name, or by a group of all.
+
+    Args:
+        binding: The binding.
+        namespace: Of the ServiceAccount.
+        account: Its name.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-subjects
+    """
+    named = {"kind": "ServiceAccount", "namespace": namespace, "name": account}.items()
+    among = {
+        ("Group", "system:authenticated"),
+        ("Group", "system:serviceaccounts"),
+        ("Group", f"system:serviceaccounts:{namespace}"),
+        ("User", f"system:serviceaccount:{namespace}:{account}"),
+    }
+    return any(
+        subject.items() >= named or (text(subject.get("kind")), text(subject.get("name"))) in among
+        for subject in mappings(binding.get("subjects"))
+    )

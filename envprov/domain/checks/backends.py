@@ -58,7 +58,7 @@ def tls_secrets(given: Given) -> Iterator[Finding]:
     for item in _at_home(given):
         if is_certified(item):
             continue
-        for name, field in _tls_names(item):
+        for name, field in tls_names(item):
             need = Need(Kind.SECRET, name, item, field)
             there = supply.there(Kind.SECRET)
             if supply.makers(need):
@@ -104,15 +104,8 @@ def secret_stores(given: Given) -> Iterator[Finding]:
                 yield STORE.found(item.subject, "spec.secretStoreRef.name", f"SecretStore {name} is not in the chart")
 
 
-CHECKS = (tls_secrets, backends, scale_targets, secret_stores)
-
-
-def _at_home(given: Given) -> Iterator[Charted]:
-    home = given.desired.identity.namespace
-    return (item for item in given.items if item.subject.namespace == home)
-
-
-def _tls_names(item: Charted) -> Iterator[tuple[str, str]]:
+def tls_names(item: Charted) -> Iterator[tuple[str, str]]:
+    """TLS Secrets that an Ingress or Gateway names in its own namespace, each with the field."""
     spec = within(item.manifest, "spec")
     if item.kind == "Ingress" and item.group in _INGRESS_GROUPS:
         for place, entry in numbered(spec.get("tls")):
@@ -125,6 +118,14 @@ def _tls_names(item: Charted) -> Iterator[tuple[str, str]]:
                 if is_own and text(ref.get("name")):
                     where = f"spec.listeners[{listener}].tls.certificateRefs[{place}].name"
                     yield text(ref.get("name")), where
+
+
+CHECKS = (tls_secrets, backends, scale_targets, secret_stores)
+
+
+def _at_home(given: Given) -> Iterator[Charted]:
+    home = given.desired.identity.namespace
+    return (item for item in given.items if item.subject.namespace == home)
 
 
 def _backends(item: Charted, home: str) -> Iterator[tuple[str, object, str]]:
