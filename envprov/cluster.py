@@ -272,7 +272,7 @@ class LiveCluster:
         """Ask the API server, as the installer, whether it would take every object; Helm would find out one by one."""
         given = await self.planner.given(desired, draft)
         installer = self.client.acting_as(_installer(desired.identity))
-        trial = Trial(installer, (await self.planner.facts.served()).kinds, desired.identity.namespace)
+        trial = Trial(installer, desired.identity.namespace)
         findings = downgrade(await trial.run(given), desired.checks.warn_only)
         if refusing(findings):
             raise PlanRefused(findings)

@@ -16,6 +16,8 @@ from envprov.domain.errors import EnvprovError
 from envprov.domain.release import DIGEST, REVISION
 from envprov.domain.rendered import read_rendered
 from envprov.fetching import ChartFinder
+from envprov.kube.client import KubeClient
+from envprov.kube.discovery import Kinds
 from envprov.kube.facts import FactsReader
 from envprov.kube.resources import SERVICE_ACCOUNTS
 from envprov.releases import values
@@ -53,14 +55,18 @@ class Planner:
     Drafts releases and judges them; touches nothing.
 
     Attributes:
+        client: Speaks to the API server.
         helm: Renders.
         charts: Finds charts.
+        kinds: What the API server serves.
         facts: Reads what the cluster has.
 
     """
 
+    client: KubeClient
     helm: Helm
     charts: ChartFinder
+    kinds: Kinds
     facts: FactsReader
     _drafts: OrderedDict[tuple[str, ...], Draft] = field(default_factory=OrderedDict, repr=False)
 
@@ -102,8 +108,9 @@ class Planner:
             RenderFailed: It does not render.
 
         """
-        cluster = await self.facts.served()
-        setting = Setting(cluster.kube_version, cluster.api_versions, is_upgrade=is_upgrade, lookup_as=lookup_as)
+        kinds = await self.kinds.including(())
+        served = {api_version for api_version, _ in kinds.every} | {"/".join(kind) for kind in kinds.every}
+        setting = Setting(kinds.version, frozenset(served), is_upgrade=is_upgrade, lookup_as=lookup_as)
         digest = spec.labels[DIGEST]
         key = (spec.namespace, spec.name, digest, _digest_of(setting))
         known = self._drafts.get(key)
@@ -117,7 +124,7 @@ class Planner:
 
     async def given(self, desired: Desired, draft: Draft) -> Given:
         """Everything that a draft is judged by, as the cluster is now."""
-        facts, owners = await asyncio.gather(self.facts.read(), self.owners(draft))
+        facts, owners = await asyncio.gather(self.facts.read(desired, draft.objects), self.owners(draft))
         return Given(desired, draft.objects, replace(facts, owners=owners, release_bytes=draft.bytes))
 
     async def owners(self, draft: Draft) -> dict[str, Manifest]:
@@ -125,9 +132,8 @@ class Planner:
         namespace = draft.spec.namespace
         owned = read_rendered(draft.objects, namespace).owned
         names = sorted({account.name for account in owned if account.namespace == namespace and account.name})
-        client = self.facts.client
         found = await asyncio.gather(
-            *(client.get(SERVICE_ACCOUNTS, name, namespace, metadata_only=True) for name in names)
+            *(self.client.get(SERVICE_ACCOUNTS, name, namespace, metadata_only=True) for name in names)
         )
         return {name: live for name, live in zip(names, found, strict=True) if live is not None}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,6 @@ AT_ONCE = 8
 LIMIT_SECONDS = 20.0
 """For all objects together."""
 
-Kind = tuple[str, str]
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -32,13 +29,11 @@ class Trial:
 
     Attributes:
         client: Speaks to the API server, as whoever would deploy the chart.
-        kinds: What the server serves, by ``apiVersion`` and kind.
         namespace: Where the objects of the environment's own namespace are tried.
 
     """
 
     client: KubeClient
-    kinds: Mapping[Kind, Resource]
     namespace: str
 
     async def run(self, given: Given) -> tuple[Finding, ...]:
@@ -57,29 +52,22 @@ class Trial:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(item: Charted) -> Finding | None:
-            resource = self.kinds[item.subject.api_version, item.kind]
             async with gate:
                 try:
-                    await self.client.rehearse(resource, made.apart(item, self.namespace), manager=MANAGER)
+                    await self.client.rehearse(
+                        _resource(given, item), made.apart(item, self.namespace), manager=MANAGER
+                    )
                 except EnvprovError as error:
                     return judge(item.subject, error)
             return None
 
-        triable = [item for item in given.items if item.subject.namespace == home and self._can_try(item, made)]
+        triable = [item for item in given.items if item.subject.namespace == home and _can_try(given, item, made)]
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
                 found = await asyncio.gather(*(one(item) for item in triable))
         except TimeoutError:
             return (UNTRIED.found(None, "", f"the API server did not try the objects within {LIMIT_SECONDS:g} s"),)
         return tuple(finding for finding in found if finding is not None)
-
-    def _can_try(self, item: Charted, made: Made) -> bool:
-        """Whether an object can be tried by itself: other checks have judged what cannot be named or is not served."""
-        if not item.subject.name or (item.subject.api_version, item.kind) not in self.kinds:
-            return False
-        role = mapping(item.manifest.get("roleRef"))
-        # Nobody can bind a Role that is only to be made.
-        return not (text(role.get("kind")) == "Role" and text(role.get("name")) in made.roles)
 
 
 @dataclass(frozen=True)
@@ -106,3 +94,17 @@ class Made:
             spec = {key: value for key, value in template.spec.items() if key != "serviceAccount"}
             manifest["spec"] = spec | {"serviceAccountName": "default"}
         return manifest
+
+
+def _resource(given: Given, item: Charted) -> Resource:
+    key = (item.subject.api_version, item.kind)
+    return Resource(*key, given.facts.plurals[key], given.facts.scopes[key])
+
+
+def _can_try(given: Given, item: Charted, made: Made) -> bool:
+    """Whether an object can be tried by itself: other checks have judged what cannot be named or is not served."""
+    if not item.subject.name or (item.subject.api_version, item.kind) not in given.facts.plurals:
+        return False
+    role = mapping(item.manifest.get("roleRef"))
+    # Nobody can bind a Role that is only to be made.
+    return not (text(role.get("kind")) == "Role" and text(role.get("name")) in made.roles)

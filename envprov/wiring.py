@@ -37,6 +37,7 @@ from envprov.guarding import LiveGuard
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
 from envprov.kube.client import Connection, KubeClient
+from envprov.kube.discovery import Kinds
 from envprov.kube.environments import Environments
 from envprov.kube.facts import FactsReader
 from envprov.kube.holds import Holds
@@ -147,7 +148,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 client=client,
                 caches=caches,
                 helm=helm,
-                planner=Planner(helm, _charts(settings, Path(folder), client, forge), FactsReader(client)),
+                planner=_planner(client, helm, _charts(settings, Path(folder), client, forge)),
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds),
                 worker=f"{socket.gethostname()}-{os.getpid()}",
@@ -350,6 +351,11 @@ def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabC
     reach = Reach.of(plain_http=settings.charts.plain_http, private=settings.charts.private)
     charts = Charts(settings.helm.chart_root, reach, forge, folder)
     return ChartFinder(charts, client, settings.platform.control_namespace, forge)
+
+
+def _planner(client: KubeClient, helm: Helm, charts: ChartFinder) -> Planner:
+    kinds = Kinds(client)
+    return Planner(client, helm, charts, kinds, FactsReader(client, kinds=kinds))
 
 
 def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:

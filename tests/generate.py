@@ -1,12 +1,17 @@
-"""Writes what is generated, into ``k8s/`` and the chart: CRDs and admission policies. ``make generate`` runs it."""
+"""Writes what is generated: CRDs, admission policies and the page of findings. ``make generate`` runs it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import yaml
 
+from envprov.domain.checks.catalogue import RULES
+from envprov.domain.findings import Rule, Severity
 from envprov.domain.platform import Platform
 from envprov.domain.policies import policies
 from envprov.domain.schema import environment_definition, project_definition
@@ -16,6 +21,28 @@ HEADER = "# Generated from the models by `make generate`; do not edit.\n"
 POLICIES = "# Generated from envprov/domain/policies.py by `make generate`; do not edit. docs/guard.md explains them.\n"
 LABEL = "    app.kubernetes.io/name: envprov\n"
 LABELS_OF_CHART = '    {{- include "envprov.labels" . | nindent 4 }}\n'
+FINDINGS = """\
+<!-- Generated from envprov/domain/checks/ by `make generate`; do not edit. -->
+# What a plan finds
+
+Before Helm runs, and in `envprov plan`, the chart is rendered and looked at from every side. All findings are told at
+once, each with the object, the field, what is wrong and what to do.
+
+- An **error** refuses the chart: `Accepted=False`, and nothing is created.
+- A **warning** lets it be deployed; it may not work as meant.
+- A **note** is worth knowing: somebody outside has to do something, or something could not be looked at.
+
+A Project that knows better turns errors into warnings, by their reasons or with `"*"` all of them:
+```yaml
+spec:
+  checks:
+    warnOnly: [{example}]
+```
+
+| reason | severity |
+|---|---|
+"""
+SEVERITIES = {Severity.ERROR: "Errors", Severity.WARNING: "Warnings", Severity.NOTE: "Notes"}
 BRACES_IN_CHART = '{{ "{{" }}'
 
 
@@ -49,6 +76,7 @@ def generated() -> dict[Path, str]:
     definitions = {"environments": environment_definition(), "projects": project_definition()}
     guard = yaml.dump_all(policies(Platform().controller_account), Dumper=_Readable, sort_keys=False, width=120)
     return {
+        ROOT / "docs" / "findings.md": findings_page(RULES),
         ROOT / "k8s" / "policies.yaml": POLICIES + guard,
         ROOT / "helm" / "envprov" / "templates" / "policies.yaml": POLICIES + _as_template(guard),
     } | {
@@ -56,6 +84,40 @@ def generated() -> dict[Path, str]:
         for folder in ("k8s/crds", "helm/envprov/crds")
         for name, definition in definitions.items()
     }
+
+
+def findings_page(rules: Iterable[Rule]) -> str:
+    """
+    Write the page of findings.
+
+    Args:
+        rules: What can be found.
+
+    Returns:
+        Markdown, with a heading for each reason.
+    """
+    ordered = sorted(rules, key=lambda rule: (rule.severity, rule.reason))
+    example = next((rule.reason for rule in ordered if rule.severity is Severity.ERROR), "")
+    rows = "".join(f"| [{rule.reason}](#{rule.reason.lower()}) | {rule.severity} |\n" for rule in ordered)
+    sections = "".join(
+        f"\n## {SEVERITIES[severity]}\n" + "".join(_section(rule) for rule in group)
+        for severity, group in groupby(ordered, key=lambda rule: rule.severity)
+    )
+    return FINDINGS.replace("{example}", example) + rows + sections
+
+
+def _section(rule: Rule) -> str:
+    lines = [
+        f"\n### {rule.reason}",
+        fill(rule.cause, 120, break_on_hyphens=False, break_long_words=False),
+        "",
+        f"*Severity:* {rule.severity}",
+        "",
+        f"*What to do:* {rule.remedy}.",
+    ]
+    if rule.severity is Severity.ERROR:
+        lines += ["", f"*To be only warned:* `warnOnly: [{rule.reason}]`"]
+    return "\n".join(lines) + "\n"
 
 
 def _as_template(manifests: str) -> str:

@@ -21,6 +21,8 @@ class ClusterFacts:
 
     Attributes:
         scopes: The kinds that are served, by ``apiVersion`` and kind, and whether each is one of namespaces.
+        plurals: How RBAC spells the kinds that are served, by ``apiVersion`` and kind; a kind that is not in it is not
+            checked against rights.
         stale: Groups with version whose own server does not answer: their kinds may be missing in *scopes*.
         storage_classes: By name.
         priority_classes: By name.
@@ -33,6 +35,7 @@ class ClusterFacts:
             the ones that are there already.
         claims: Names of the PersistentVolumeClaims in the namespace.
         cluster_roles: Rules by name: of those that the chart's RoleBindings refer to, as far as they are there.
+        roles: Rules by name: of the Roles in the namespace.
         installer: Rules that the environment's installer has in its namespace.
         hosts: Who has reserved a host that the chart wants: a sentence part such as "branch x of Project shop", by
             host; those of the environment itself are not in it.
@@ -42,6 +45,7 @@ class ClusterFacts:
     """
 
     scopes: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    plurals: Mapping[tuple[str, str], str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     storage_classes: Mapping[str, Manifest] | None = None
     priority_classes: Mapping[str, Manifest] | None = None
@@ -53,6 +57,7 @@ class ClusterFacts:
     owners: Mapping[str, Manifest] = field(default_factory=dict)
     claims: frozenset[str] | None = None
     cluster_roles: Mapping[str, tuple[Manifest, ...]] | None = None
+    roles: Mapping[str, tuple[Manifest, ...]] | None = None
     installer: tuple[Manifest, ...] | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     sealed: Mapping[Subject, bool] = field(default_factory=dict)

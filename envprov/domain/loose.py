@@ -41,6 +41,11 @@ def mappings(value: object) -> Iterator[Mapping[str, Any]]:
     return (item for item in sequence(value) if isinstance(item, Mapping))
 
 
+def numbered(value: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The mappings in a list, each with its place in it."""
+    return ((place, item) for place, item in enumerate(sequence(value)) if isinstance(item, Mapping))
+
+
 def moment(value: object) -> datetime | None:
     """A point in time as Kubernetes writes it, or None."""
     try:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from envprov.domain.errors import Expired, Unavailable
 from envprov.kube.connection import Connection, find_access
 from envprov.kube.errors import from_status
-from envprov.kube.resources import PODS, SELF_SUBJECT_ACCESS_REVIEWS, Resource, lookup
+from envprov.kube.resources import PODS, SELF_SUBJECT_ACCESS_REVIEWS, SERVICES, Resource, lookup
 from envprov.kube.transport import ANYTHING, JSON, Limits, Request, Transport
 
 __all__ = ["Connection", "KubeClient", "Listing", "Object", "WatchEvent"]
@@ -468,6 +468,27 @@ class KubeClient:
 
         """
         return await self._send(Request(f"get {path}", "GET", path, accept=accept))
+
+    async def post_to_service(self, namespace: str, service: str, path: str, body: Mapping[str, Any]) -> int:
+        """
+        Ask a Service of the cluster something, through the API server.
+
+        Args:
+            namespace: Of the Service.
+            service: Its name; ``http:NAME:PORT`` where scheme or port must be said.
+            path: Of the request, without a slash at its beginning.
+            body: Sent as JSON.
+
+        Returns:
+            HTTP status of the answer. The API server's own refusals are among them, such as 403, 404 and 503.
+
+        Raises:
+            Unavailable: There is no answer.
+
+        """
+        where = SERVICES.path(namespace, service, "proxy")
+        request = Request(f"ask Service {namespace}/{service}", "POST", f"{where}/{path}", body=body)
+        return await self._transport.status(replace(request, user=self._user))
 
     async def pod_log(self, name: str, namespace: str, *, tail_lines: int, container: str | None = None) -> str:
         """

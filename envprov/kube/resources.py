@@ -90,7 +90,11 @@ CRON_JOBS = Resource("batch/v1", "CronJob", "cronjobs")
 JOBS = Resource("batch/v1", "Job", "jobs")
 
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
+INGRESS_CLASSES = Resource("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+PRIORITY_CLASSES = Resource("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+RUNTIME_CLASSES = Resource("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
+STORAGE_CLASSES = Resource("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
 
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 CLUSTER_ROLE_BINDINGS = Resource(
@@ -137,7 +141,11 @@ ALL = (
     CRON_JOBS,
     JOBS,
     LEASES,
+    INGRESS_CLASSES,
     NETWORK_POLICIES,
+    PRIORITY_CLASSES,
+    RUNTIME_CLASSES,
+    STORAGE_CLASSES,
     CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS,
     ROLES,

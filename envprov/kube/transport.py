@@ -147,11 +147,7 @@ class Transport:
             EnvprovError: As ``kube.errors`` translates.
 
         """
-        code, headers, body = await self._exchange(request)
-        if code == HTTPStatus.UNAUTHORIZED:
-            # Tokens rotate: once more with what the files hold now.
-            await self._reread()
-            code, headers, body = await self._exchange(request)
+        code, headers, body = await self._answer(request)
         if code >= HTTPStatus.MULTIPLE_CHOICES:
             status = parse_status(body)
             if request.absent_ok and is_absent(code, status):
@@ -163,6 +159,20 @@ class Transport:
             return json.loads(body)
         except ValueError as error:
             raise Unavailable(f"{request.doing}: API server {self.server}: the answer is no JSON") from error
+
+    async def status(self, request: Request) -> int:
+        """
+        Send a request of which only the HTTP status of the answer counts, whatever it is.
+
+        Args:
+            request: What is asked.
+
+        Raises:
+            Unavailable: There is no answer.
+
+        """
+        code, _, _ = await self._answer(request)
+        return code
 
     @asynccontextmanager
     async def stream(self, request: Request, seconds: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -200,6 +210,14 @@ class Transport:
             yield self._lines(request, response)
         finally:
             _close(response)
+
+    async def _answer(self, request: Request) -> tuple[int, Mapping[str, str], bytes]:
+        answer = await self._exchange(request)
+        if answer[0] != HTTPStatus.UNAUTHORIZED:
+            return answer
+        # Tokens rotate: once more with what the files hold now.
+        await self._reread()
+        return await self._exchange(request)
 
     async def _exchange(self, request: Request) -> tuple[int, Mapping[str, str], bytes]:
         response: aiohttp.ClientResponse | None = None

@@ -46,10 +46,19 @@ SCOPES: Mapping[tuple[str, str], bool] = {
     for api_version, kinds in table.items()
     for kind in kinds.split()
 }
+PLURALS: Mapping[tuple[str, str], str] = {
+    (api_version, kind): {"Endpoints": "endpoints", "Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}.get(
+        kind, f"{kind.lower()}s"
+    )
+    for api_version, kinds in _NAMESPACED.items()
+    for kind in kinds.split()
+}
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 FACTS = ClusterFacts(
     scopes=SCOPES,
-    storage_classes={"standard": {"metadata": {"name": "standard"}}},
+    plurals=PLURALS,
+    storage_classes={"standard": {"metadata": {"name": "standard", "annotations": {DEFAULT_CLASS: "true"}}}},
     priority_classes={"system-cluster-critical": {}, "system-node-critical": {}},
     ingress_classes={"nginx": {"metadata": {"name": "nginx"}}},
     runtime_classes={},
@@ -58,6 +67,7 @@ FACTS = ClusterFacts(
     service_accounts=frozenset({"default"}),
     claims=frozenset(),
     cluster_roles={},
+    roles={},
     installer=({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},),
 )
 

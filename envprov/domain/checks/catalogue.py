@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
-from envprov.domain.checks import accounts, server
+from envprov.domain.checks import accounts, backends, classes, lookups, references, rights, sealed, server, trust
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = (*accounts.RULES, *server.RULES)
-CHECKS: tuple[Check, ...] = (*accounts.CHECKS,)
+RULES: tuple[Rule, ...] = (
+    *accounts.RULES,
+    *backends.RULES,
+    *classes.RULES,
+    *lookups.RULES,
+    *references.RULES,
+    *rights.RULES,
+    *sealed.RULES,
+    *server.RULES,
+    *trust.RULES,
+)
+CHECKS: tuple[Check, ...] = (
+    *accounts.CHECKS,
+    *backends.CHECKS,
+    *classes.CHECKS,
+    *references.CHECKS,
+    *rights.CHECKS,
+    *sealed.CHECKS,
+    *trust.CHECKS,
+)
 
 
 def check(given: Given) -> tuple[Finding, ...]:
