@@ -61,10 +61,12 @@ def unified(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
     if before is None or after is None:
         sign = "+" if before is None else "-"
         return _bounded([sign + shorten(line) for line in (*ours, *theirs)])
-    if max(len(ours), len(theirs)) > YAML_LINES_LIMIT:
-        return (f"… too long for a diff: {len(ours)} lines before, {len(theirs)} after",)
-    lines = list(difflib.unified_diff(ours, theirs, n=CONTEXT, lineterm=""))[2:]
-    return _bounded(list(_shortened(lines)))
+    return _differing(ours, theirs)
+
+
+def lines_between(before: str, after: str) -> tuple[str, ...]:
+    """A unified diff of two texts, in the form and within the bounds of ``unified``."""
+    return _differing(before.splitlines(), after.splitlines())
 
 
 def shorten(text: str, *, start: int = 0, limit: int = LINE_LIMIT) -> str:
@@ -108,6 +110,13 @@ def _looks_other(text: str) -> bool:
     except (ValueError, RecursionError):
         return text[0] in "\"'"
     return True
+
+
+def _differing(ours: list[str], theirs: list[str]) -> tuple[str, ...]:
+    if max(len(ours), len(theirs)) > YAML_LINES_LIMIT:
+        return (f"… too long for a diff: {len(ours)} lines before, {len(theirs)} after",)
+    lines = list(difflib.unified_diff(ours, theirs, n=CONTEXT, lineterm=""))[2:]
+    return _bounded(list(_shortened(lines)))
 
 
 def _bounded(lines: list[str]) -> tuple[str, ...]:
