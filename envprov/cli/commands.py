@@ -125,6 +125,22 @@ def status(common: Common, branch: BranchArgument, *, project: ProjectOption = N
 
 
 @with_common
+def diff(
+    common: Common,
+    branch: BranchArgument,
+    *,
+    project: ProjectOption = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 if there is a difference, as git diff does.")
+    ] = False,
+) -> None:
+    """Show what somebody changed in the environment of a branch since it was deployed, and who."""
+    from envprov.cli.diff import show_diff
+
+    run(show_diff(common, branch, project, exit_code=exit_code))
+
+
+@with_common
 def extend(
     common: Common,
     branch: BranchArgument,

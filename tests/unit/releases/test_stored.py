@@ -13,7 +13,7 @@ import pytest
 
 from envprov.domain.errors import Invalid
 from envprov.domain.holds import Account
-from envprov.releases.stored import SIZE_LIMIT_BYTES, decode
+from envprov.releases.stored import SIZE_LIMIT_BYTES, decode, decode_objects
 
 ACCOUNT = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: shop\n  labels: {app: shop}\n"
 BINDING = (
@@ -79,6 +79,30 @@ def test_a_release_tells_its_name_state_and_accounts(*, packed: bool) -> None:
 )
 def test_accounts_are_found_wherever_they_stand(manifest: str, names: list[str]) -> None:
     assert [account["metadata"]["name"] for account in decode(stored(manifest=manifest)).accounts] == names
+
+
+def test_all_objects_of_a_release_are_read_with_its_hooks() -> None:
+    manifest = f"{MANIFEST}---\n# nothing\n---\nkind: List\nitems:\n- {{kind: Secret}}\n- 3\n"
+    hooks = [hook("Job", ["pre-delete"], JOB), hook("Pod", ["test"], "{}"), {"manifest": 3}]
+    found = decode_objects(stored(manifest=manifest, hooks=hooks))
+    assert (found.name, found.namespace, found.version, found.status) == ("shop", "env-shop", 3, "deployed")
+    assert [item["kind"] for item in found.objects] == ["ServiceAccount", "RoleBinding", "Secret"]
+    assert [item["kind"] for item in found.hooks] == ["Job", "Pod"]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        pytest.param("a: [b", id="no YAML"),
+        pytest.param("- 3\n", id="no object"),
+        pytest.param("kind: ConfigMap\n# " + "x" * (5 << 20), id="too large"),
+        pytest.param("kind: ConfigMap\na: " + "[" * 500 + "]" * 500, id="nested too deep"),
+        pytest.param("kind: ConfigMap\na: [" + "1," * 600_000 + "]", id="too many values"),
+    ],
+)
+def test_objects_that_cannot_be_read_are_invalid(manifest: str) -> None:
+    with pytest.raises(Invalid, match="Secret env-shop/"):
+        decode_objects(stored(manifest=manifest))
 
 
 JOB = "{template: {spec: {serviceAccountName: cleaner, containers: [{name: a}]}}}"

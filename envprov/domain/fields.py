@@ -1,0 +1,359 @@
+"""
+How two versions of an object differ, field by field: lists are matched by their merge keys, and nothing raises.
+
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal
+
+from envprov.domain.loose import mapping
+from envprov.domain.quantity import same
+
+DEPTH_LIMIT = 100
+"""Levels of an object that are compared; what lies deeper counts as one value."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_PROTOCOL = {"protocol": "TCP"}
+_TEXTS = frozenset({"labels", "annotations", "data", "binaryData", "stringData", "matchLabels", "nodeSelector"})
+"""Maps whose keys are names of somebody: an empty value in them is a value."""
+_QUANTITIES = frozenset({"requests", "limits", "hard", "capacity", "allocatable", "overhead", "maxLimitRequestRatio"})
+_RANGES = frozenset({"default", "defaultRequest", "max", "min"})
+_QUANTITY_FIELDS = frozenset({"sizeLimit", "averageValue", "divisor"})
+_MEMBERS = frozenset({"finalizers"})
+"""Lists of words in which each word is somebody's own."""
+_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "containers": (("name",),),
+    "initContainers": (("name",),),
+    "ephemeralContainers": (("name",),),
+    "volumes": (("name",),),
+    "env": (("name",),),
+    "imagePullSecrets": (("name",),),
+    "secrets": (("name",),),
+    "resourceClaims": (("name",),),
+    "listeners": (("name",),),
+    "webhooks": (("name",),),
+    "versions": (("name",),),
+    "volumeMounts": (("mountPath",),),
+    "volumeDevices": (("devicePath",),),
+    "hostAliases": (("ip",),),
+    "conditions": (("type",),),
+    "ownerReferences": (("uid",),),
+    "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
+    "ports": (("containerPort", "protocol"), ("port", "protocol")),
+    "volumeClaimTemplates": (("metadata.name",),),
+}
+
+
+class Missing(Enum):
+    """The value of a field that is not there; null is a value."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    An item of a list, by its merge key.
+
+    Attributes:
+        pairs: Names and values, in the order of the names.
+
+    """
+
+    pairs: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        told = [pair for pair in self.pairs if pair != ("protocol", "TCP")] or self.pairs
+        return ",".join(f"{name}={value}" for name, value in told)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A word in a list whose words stand for themselves."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return f"={json.dumps(self.value, ensure_ascii=False)}"
+
+
+Step = str | int | Key | Member
+Path = tuple[Step, ...]
+
+
+class Edit(Enum):
+    """What became of a field, or of an object."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    REORDERED = "reordered"
+
+    @property
+    def reverse(self) -> Edit:
+        """What it is if looked at from the other side."""
+        return {Edit.ADDED: Edit.REMOVED, Edit.REMOVED: Edit.ADDED}.get(self, self)
+
+
+@dataclass(frozen=True)
+class Field:
+    """
+    One field that differs.
+
+    Attributes:
+        path: Where it stands.
+        edit: How it differs; of a list that is only in another order, REORDERED.
+        before: Its value in the first version; MISSING if it has none.
+        after: Its value in the second.
+
+    """
+
+    path: Path
+    edit: Edit
+    before: Any
+    after: Any
+
+    @property
+    def where(self) -> str:
+        """The path as text."""
+        return written(self.path)
+
+
+def field(path: Path, before: object, after: object) -> Field:
+    """A field with what became of it."""
+    edit = Edit.ADDED if before is MISSING else Edit.REMOVED if after is MISSING else Edit.CHANGED
+    return Field(path, edit, before, after)
+
+
+def written(path: Path) -> str:
+    """A path as text, such as ``spec.template.spec.containers[name=web].env[name=MODE].value``."""
+    text = ""
+    for step in path:
+        if isinstance(step, str) and _PLAIN.fullmatch(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step, ensure_ascii=False) if isinstance(step, str) else step}]"
+    return text
+
+
+def plain(value: object, depth: int = DEPTH_LIMIT) -> Any:  # noqa: ANN401 - any JSON
+    """
+    A value as JSON has it, whatever it was.
+
+    Args:
+        value: From YAML, from the API server, or junk.
+        depth: How many levels are left; what lies deeper is replaced by one mark.
+
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, depth - 1) for key, item in value.items()} if depth else "…"
+    if isinstance(value, list | tuple):
+        return [plain(item, depth - 1) for item in value] if depth else "…"
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
+
+
+def differences(before: object, after: object) -> Iterator[Field]:
+    """
+    Everything in which two values differ.
+
+    Args:
+        before: JSON, as ``plain`` gives it.
+        after: JSON too.
+
+    Yields:
+        Fields in the order of their names. With the two values changed over, the same ones from the other side.
+
+    """
+    return _compare((), before, after, _Whole())
+
+
+def undone(declared: object, live: object) -> Iterator[Field]:
+    """
+    Everything that is declared and is not so.
+
+    What is not declared does not count, nor how the API server writes down what is declared: it leaves out what is
+    empty, and has its own way of writing quantities. In a list without merge keys each item counts.
+
+    Args:
+        declared: JSON, as ``plain`` gives it.
+        live: As the API server sent it.
+
+    Yields:
+        Fields in the order of their names; *before* is what is declared.
+
+    """
+    return _compare((), declared, live, _Declared())
+
+
+def find(value: object, step: Step, name: str) -> Any:  # noqa: ANN401 - any JSON
+    """
+    What is at a step of a path.
+
+    Args:
+        value: A mapping, or a list.
+        step: The step.
+        name: The step before it, which says how a list is matched.
+
+    Returns:
+        MISSING if nothing is there.
+
+    """
+    if isinstance(step, str):
+        return mapping(value).get(step, MISSING)
+    if not isinstance(value, list):
+        return MISSING
+    if isinstance(step, int):
+        return value[step] if step < len(value) else MISSING
+    if isinstance(step, Member):
+        return step.value if name in _MEMBERS and step.value in value else MISSING
+    names = tuple(part for part, _ in step.pairs)
+    return next((item for item in value if _key_of(item, names) == step), MISSING)
+
+
+class _Whole:
+    """Everything counts, exactly."""
+
+    def names(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+        yield from sorted(before.keys() | after.keys())
+
+    def same(self, path: Path, before: object, after: object) -> bool:
+        del path
+        return _equal(before, after)
+
+    ordered = True
+    extra = True
+
+
+class _Declared:
+    """What the first value has counts, as the API server understands it."""
+
+    def names(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+        del after
+        yield from sorted(before)
+
+    def same(self, path: Path, before: object, after: object) -> bool:
+        if after is MISSING or after is None:
+            is_text = len(path) > 1 and path[-2] in _TEXTS
+            return before is None or (not is_text and before in _EMPTY)
+        if _equal(before, after):
+            return True
+        return _is_quantity(path) and not isinstance(before, bool) and same(before, after)
+
+    ordered = False
+    extra = False
+
+
+_EMPTY: Sequence[Any] = ("", 0, [], {})
+_Rules = _Whole | _Declared
+
+
+def _compare(path: Path, before: object, after: object, rules: _Rules) -> Iterator[Field]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in rules.names(before, after):
+            yield from _compare((*path, name), before.get(name, MISSING), after.get(name, MISSING), rules)
+    elif isinstance(before, list) and isinstance(after, list):
+        yield from _compare_lists(path, before, after, rules)
+    elif not rules.same(path, before, after):
+        yield field(path, before, after)
+
+
+def _compare_lists(path: Path, before: list[Any], after: list[Any], rules: _Rules) -> Iterator[Field]:
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if name in _MEMBERS and all(isinstance(item, str) for item in (*before, *after)):
+        pairs: Iterator[tuple[Step, Any, Any]] = iter(
+            (Member(item), item if item in before else MISSING, item if item in after else MISSING)
+            for item in dict.fromkeys((*before, *after))
+        )
+        keyed = True
+    elif (names := _names(name, before, after)) is not None:
+        first, second = ({_key_of(item, names): item for item in items} for items in (before, after))
+        common = [[key for key in one if key in other] for one, other in ((first, second), (second, first))]
+        if rules.ordered and common[0] != common[1]:
+            yield Field(path, Edit.REORDERED, *([str(key) for key in keys] for keys in common))
+        pairs = (
+            (key, first.get(key, MISSING), second.get(key, MISSING)) for key in dict.fromkeys((*first, *second)) if key
+        )
+        keyed = True
+    elif all(isinstance(item, Mapping) for item in (*before, *after)):
+        pairs, keyed = _by_place(path, before, after, rules), False
+    else:
+        if not rules.same(path, before, after):
+            yield field(path, before, after)
+        return
+    for step, one, other in pairs:
+        if one is not MISSING or rules.extra or not keyed:
+            yield from _compare((*path, step), one, other, rules)
+
+
+def _by_place(path: Path, before: list[Any], after: list[Any], rules: _Rules) -> Iterator[tuple[Step, Any, Any]]:
+    """Items without a key: what is the same at both ends is passed over, and the rest stands against each other."""
+
+    def agree(one: object, other: object) -> bool:
+        return next(_compare((*path, 0), one, other, rules), None) is None
+
+    shorter = min(len(before), len(after))
+    start = next((place for place in range(shorter) if not agree(before[place], after[place])), shorter)
+    end = next((back for back in range(shorter - start) if not agree(before[-1 - back], after[-1 - back])), None)
+    end = shorter - start if end is None else end
+    ours, theirs = before[start : len(before) - end], after[start : len(after) - end]
+    for place in range(max(len(ours), len(theirs))):
+        yield (
+            start + place,
+            ours[place] if place < len(ours) else MISSING,
+            theirs[place] if place < len(theirs) else MISSING,
+        )
+
+
+def _names(name: str, before: list[Any], after: list[Any]) -> tuple[str, ...] | None:
+    """The merge keys of a list, if all its items have them and no two are alike."""
+    for names in _KEYS.get(name, ()):
+        keys = [[_key_of(item, names) for item in items] for items in (before, after)]
+        if all(None not in found and len(set(found)) == len(found) for found in keys):
+            return names
+    return None
+
+
+def _key_of(item: object, names: tuple[str, ...]) -> Key | None:
+    pairs = []
+    for name in names:
+        value: Any = item
+        for part in name.split("."):
+            value = mapping(value).get(part)
+        if value is None:
+            value = _PROTOCOL.get(name)
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            return None
+        pairs.append((name, value))
+    return Key(tuple(pairs))
+
+
+def _is_quantity(path: Path) -> bool:
+    parents = {step for step in path[-2:-1] if isinstance(step, str)}
+    return bool(parents & (_QUANTITIES | _RANGES)) or bool(path and path[-1] in _QUANTITY_FIELDS)
+
+
+def _equal(before: object, after: object) -> bool:
+    """Equal as JSON is: true is not 1."""
+    if isinstance(before, bool) or isinstance(after, bool):
+        return before is after
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_equal, before, after))
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return before.keys() == after.keys() and all(_equal(value, after[key]) for key, value in before.items())
+    return before == after
+
+
+Absent = Literal[Missing.MISSING]
