@@ -85,7 +85,7 @@ def charts(count: int) -> Iterator[GeneratedChart]:
 
 def chart(seed: int) -> GeneratedChart:
     """The chart of a seed."""
-    luck = random.Random(seed)
+    luck = random.Random(seed)  # noqa: S311 - charts, not keys
     size = luck.choice(list(_SIZES))
     objects = [*_workloads(luck), *_others(luck)]
     made = GeneratedChart(f"{seed}", size, tuple(objects))
@@ -98,7 +98,7 @@ def full_of(kind: str, count: int) -> GeneratedChart:
         "ConfigMap": ("v1", {"data": {}}),
         "Secret": ("v1", {"stringData": {}}),
         "Ingress": ("networking.k8s.io/v1", {"spec": _INGRESS}),
-        "Job": ("batch/v1", {"spec": {"suspend": True, "template": _template({"containers": [_container("one")]})}}),
+        "Job": ("batch/v1", {"spec": {"suspend": True, "template": _template({"containers": [_container("one")], "job": True})}}),
     }[kind]
     objects = tuple(_object(api_version, kind, f"many-{number}", copy.deepcopy(spec)) for number in range(count))
     return GeneratedChart(f"{count} of {kind}", "S", objects)
@@ -138,7 +138,7 @@ def _times(value: object, scale: int) -> str:
 
 
 def _resources(luck: random.Random) -> Manifest | None:
-    match luck.choice(["none", "none", "limits", "limits", "requests", "requests", "both", "both", "both", "odd"]):
+    match luck.choices(["none", "limits", "requests", "both", "odd"], [4, 4, 4, 6, 1])[0]:
         case "none":
             return luck.choice([None, {}, {"requests": {}}])
         case "limits":
@@ -168,13 +168,12 @@ def _pod(luck: random.Random) -> Manifest:
     }
     if luck.random() < 0.4:
         spec["initContainers"] = [
-            _container(f"i{number}", _resources(luck))
-            | ({"restartPolicy": "Always"} if luck.random() < 0.4 else {})
+            _container(f"i{number}", _resources(luck)) | ({"restartPolicy": "Always"} if luck.random() < 0.4 else {})
             for number in range(luck.choice([1, 2, 3]))
         ]
     if luck.random() < 0.1:
         spec["runtimeClassName"] = RUNTIME_CLASS
-    if luck.random() < 0.12:
+    if luck.random() < 0.08:
         spec["resources"] = luck.choice(
             [
                 {"requests": {"cpu": "400m"}},
@@ -234,7 +233,9 @@ def _claim(storage: str) -> Manifest:
 
 def _others(luck: random.Random) -> Iterator[Manifest]:
     for number in range(luck.choice([0, 0, 1, 2])):
-        storage = luck.choice(["1Gi", "2Gi", "4Gi", "1500M", "1073741824.5", "20Gi", "20481Mi"])
+        storage = luck.choice(["1Gi", "2Gi", "4Gi", "1500M", "1073741824.5", "300Mi"])
+        if luck.random() < 0.1:
+            storage = luck.choice(["20Gi", "20481Mi"])
         yield _object("v1", "PersistentVolumeClaim", f"claim-{number}", {"spec": _claim(storage)})
     for number in range(luck.choice([0, 1, 2])):
         yield _object("v1", "ConfigMap", f"config-{number}", {"data": {"a": "b"}})
