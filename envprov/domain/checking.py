@@ -41,6 +41,8 @@ class ClusterFacts:
             host; those of the environment itself are not in it.
         sealed: What the controller of SealedSecrets says about each: whether it can be unsealed in this namespace.
         release_bytes: How large the release's Secret would be.
+        history_max: How many such Secrets Helm keeps.
+        nodes: How many nodes a DaemonSet would run on.
 
     """
 
@@ -62,6 +64,8 @@ class ClusterFacts:
     hosts: Mapping[str, str] = field(default_factory=dict)
     sealed: Mapping[Subject, bool] = field(default_factory=dict)
     release_bytes: int | None = None
+    history_max: int = 5
+    nodes: int | None = None
 
 
 @dataclass(frozen=True)

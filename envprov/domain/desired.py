@@ -56,6 +56,8 @@ class Desired:
     size_name: str
     size: Size
     sizes: Mapping[str, Size]
+    choices: tuple[str, ...]
+    """Sizes that the branch may choose for itself."""
     lifetime: Lifetime | None
     longest: timedelta | None
     """How long it may live without activity, if its lifetime was chosen and not given by a rule."""
@@ -145,6 +147,7 @@ def desire(
         size_name=size_name,
         size=sizes[size_name],
         sizes=sizes,
+        choices=tuple(name for name in sizes if name in spec.sizes.allowed),
         lifetime=chosen or rule.lifetime,
         longest=spec.limits.lifetime if chosen else None,
         host=host,
