@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
+from envprov.domain.checks import escapes, isolation, marks, pod_security, scope
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = ()
-CHECKS: tuple[Check, ...] = ()
+RULES: tuple[Rule, ...] = (
+    *scope.RULES,
+    *marks.RULES,
+    *escapes.RULES,
+    *isolation.RULES,
+    *pod_security.RULES,
+)
+CHECKS: tuple[Check, ...] = (
+    *scope.CHECKS,
+    *marks.CHECKS,
+    *escapes.CHECKS,
+    *isolation.CHECKS,
+    *pod_security.CHECKS,
+)
 
 
 def check(given: Given) -> tuple[Finding, ...]:
