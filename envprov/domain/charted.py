@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,13 +98,27 @@ def charted(objects: Iterable[Manifest], namespace: str, scopes: Mapping[tuple[s
 
 
 def flat(objects: Iterable[Manifest]) -> Iterator[Manifest]:
-    """Objects one by one: Helm installs the items of a List."""
-    for given in objects:
+    """
+    Objects one by one, as Helm installs them: whatever has ``items`` is a list to it, of whatever kind it is.
+
+    A list in a list Helm refuses; it is looked into all the same.
+
+    Source: https://github.com/kubernetes/cli-runtime, pkg/resource/visitor.go, FlattenListVisitor.
+    """
+    left = deque(objects)
+    while left:
+        given = left.popleft()
         items = given.get("items")
-        if text(given.get("kind")).endswith("List") and isinstance(items, list):
-            yield from (item for item in items if isinstance(item, Mapping))
-        else:
+        if not isinstance(items, list):
             yield given
+            continue
+        # An item that says nothing about itself is what the list is a list of.
+        kind, version = text(given.get("kind")).removesuffix("List"), text(given.get("apiVersion"))
+        left.extendleft(
+            item if item.get("kind") or item.get("apiVersion") else {**item, "kind": kind, "apiVersion": version}
+            for item in reversed(items)
+            if isinstance(item, Mapping)
+        )
 
 
 def pod_template(item: Charted) -> PodTemplate | None:

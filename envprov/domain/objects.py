@@ -40,8 +40,8 @@ API_VERSIONS = {
 }
 """The kinds of base objects; lists of them say neither kind nor version for each item."""
 
-_PRIVATE_V4 = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
-_PRIVATE_V6 = ("fc00::/7", "fe80::/10")
+PRIVATE_V4 = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+PRIVATE_V6 = ("fc00::/7", "fe80::/10")
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -145,8 +145,8 @@ def network_policies(desired: Desired) -> tuple[Manifest, ...]:
             "egress": [
                 {
                     "to": [
-                        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_PRIVATE_V4)}},
-                        {"ipBlock": {"cidr": "::/0", "except": list(_PRIVATE_V6)}},
+                        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(PRIVATE_V4)}},
+                        {"ipBlock": {"cidr": "::/0", "except": list(PRIVATE_V6)}},
                     ]
                 }
             ],

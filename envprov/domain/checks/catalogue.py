@@ -5,30 +5,61 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
-from envprov.domain.checks import accounts, backends, classes, lookups, references, rights, sealed, server, trust
+from envprov.domain.checks import (
+    accounts,
+    backends,
+    classes,
+    escapes,
+    isolation,
+    limits,
+    lookups,
+    marks,
+    pod_security,
+    references,
+    rights,
+    scope,
+    sealed,
+    server,
+    size,
+    trust,
+)
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
 RULES: tuple[Rule, ...] = (
+    *scope.RULES,
+    *marks.RULES,
+    *escapes.RULES,
+    *isolation.RULES,
+    *pod_security.RULES,
     *accounts.RULES,
-    *backends.RULES,
-    *classes.RULES,
-    *lookups.RULES,
-    *references.RULES,
     *rights.RULES,
+    *classes.RULES,
+    *references.RULES,
+    *backends.RULES,
     *sealed.RULES,
-    *server.RULES,
     *trust.RULES,
+    *limits.RULES,
+    *size.RULES,
+    *lookups.RULES,
+    *server.RULES,
 )
 CHECKS: tuple[Check, ...] = (
+    *scope.CHECKS,
+    *marks.CHECKS,
+    *escapes.CHECKS,
+    *isolation.CHECKS,
+    *pod_security.CHECKS,
     *accounts.CHECKS,
-    *backends.CHECKS,
+    *rights.CHECKS,
     *classes.CHECKS,
     *references.CHECKS,
-    *rights.CHECKS,
+    *backends.CHECKS,
     *sealed.CHECKS,
     *trust.CHECKS,
+    *limits.CHECKS,
+    *size.CHECKS,
 )
 
 

@@ -178,9 +178,13 @@ def test_what_is_in_a_list_is_as_if_it_stood_alone() -> None:
     assert chart({"apiVersion": "v1", "kind": "List", "items": items}) == chart(*items)
 
 
-def test_what_only_looks_like_a_list_is_none() -> None:
+def test_whatever_has_items_is_a_list_to_helm() -> None:
     items = [thing("v1", "ServiceAccount", "app"), None, "bot", 7, ["x"]]
-    assert chart(thing("example.com/v1", "Widget") | {"items": items}) == Rendered()
+    assert chart(thing("v1", "ConfigMap") | {"items": items}) == Rendered((Account(NAMESPACE, "app"),))
+    unnamed = [{"metadata": {"name": "app"}}]
+    assert chart({"apiVersion": "v1", "kind": "ServiceAccount", "items": unnamed}) == Rendered(
+        (Account(NAMESPACE, "app"),)
+    )
     assert chart({"apiVersion": "v1", "kind": "List", "items": items}) == Rendered((Account(NAMESPACE, "app"),))
     assert chart({"apiVersion": "v1", "kind": "List", "items": None}) == Rendered()
 
