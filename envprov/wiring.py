@@ -192,6 +192,27 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 await asyncio.wait(running)
 
 
+@asynccontextmanager
+async def planning(settings: Settings, connection: Connection, client: KubeClient) -> AsyncIterator[Planner]:
+    """
+    Put together what drafts and judges releases, as the controller does it.
+
+    Args:
+        settings: All settings.
+        connection: Which cluster, and as whom.
+        client: Open, for the same.
+
+    Raises:
+        ConfigError: Helm is missing or too old.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
+        helm = Helm(_helm_settings(settings, connection, Path(folder)))
+        await helm.check_version()
+        async with forge_of(settings) as forge:
+            yield _planner(client, helm, _charts(settings, Path(folder), client, forge))
+
+
 async def run_receiver(settings: Settings, connection: Connection) -> None:
     """
     Run the receiver until SIGTERM or SIGINT.

@@ -141,6 +141,37 @@ def diff(
 
 
 @with_common
+def plan(  # noqa: PLR0913 - one parameter for each option
+    common: Common,
+    branch: BranchArgument,
+    *,
+    project: ProjectOption = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="SIZE", help="Size, among those that the Project allows.")
+    ] = None,
+    revision: Annotated[
+        str, typer.Option("--revision", metavar="SHA", help="Commit to plan for; by default the one on record.")
+    ] = "",
+    values: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--values", metavar="FILE", help="Chart values to lay over the Project's; several times for more."
+        ),
+    ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option("--chart", metavar="PATH", help="Chart on this computer, in place of the Project's."),
+    ] = None,
+) -> None:
+    """Say what would become of a branch, and what is wrong with its chart, before anything is touched."""
+    from envprov.cli.plan import plan
+    from envprov.cli.up import Target
+    from envprov.cli.wish import Arguments
+
+    run(plan(common, Target(project, chart), Arguments(branch, size, revision, tuple(values or ()))))
+
+
+@with_common
 def extend(
     common: Common,
     branch: BranchArgument,

@@ -78,7 +78,7 @@ async def show_diff(common: Common, branch: str, project: str | None, *, exit_co
             note(f"error: {_going(item, branch)}")
             return ExitCode.FAILED
         place = _place(item, named)
-        stored, remark = await _stored(session.client, place)
+        stored, remark = await read_stored(session.client, place)
         if stored is None:
             note(f"error: branch {branch} of Project {named} has no release yet{_why(item)}")
             return ExitCode.FAILED
@@ -128,7 +128,7 @@ async def _autoscalers(client: KubeClient, namespace: str) -> tuple[Sequence[Obj
         return (), f"replicas that a HorizontalPodAutoscaler set may be told as a difference: {error}"
 
 
-async def _stored(client: KubeClient, place: Place) -> tuple[StoredObjects | None, str]:
+async def read_stored(client: KubeClient, place: Place) -> tuple[StoredObjects | None, str]:
     """The newest revision that was deployed, or the newest if none was; and what to know about it."""
     try:
         release = await _release(client, place)

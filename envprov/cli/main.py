@@ -42,6 +42,7 @@ def build() -> typer.Typer:
         ("down", commands.down),
         ("list", commands.list_),
         ("status", commands.status),
+        ("plan", commands.plan),
         ("diff", commands.diff),
         ("extend", commands.extend),
         ("pin", commands.pin),

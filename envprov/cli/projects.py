@@ -77,21 +77,47 @@ async def check_wanted(session: Session, name: str, branch: str) -> None:
         Forbidden: Its rules give the branch none.
 
     """
+    check_rules(await read_project(session, name), branch)
+
+
+async def read_project(session: Session, name: str) -> Project:
+    """
+    Read a Project.
+
+    Args:
+        session: Where Projects are.
+        name: Name of the Project.
+
+    Raises:
+        ConfigError: There is no such Project; says which there are.
+        InvalidRecord: It cannot be understood.
+
+    """
     live = await session.client.get(PROJECTS, name, session.namespace)
     if live is None:
         listing = await session.client.list(PROJECTS, session.namespace)
         there = _listed({str(item["metadata"]["name"]): _path_of(item) for item in listing.items})
         raise ConfigError(f"there is no Project {name}: namespace {session.namespace} has {there}")
     try:
-        project = Project(name=name, spec=ProjectSpec.model_validate(live["spec"]))
+        return Project(name=name, spec=ProjectSpec.model_validate(live["spec"]))
     except ValidationError as error:
         raise InvalidRecord(f"Project {name}: {faults(error)}") from None
+
+
+def check_rules(project: Project, branch: str) -> None:
+    """
+    Make sure that the rules of a Project give a branch an environment.
+
+    Raises:
+        Forbidden: They give it none.
+
+    """
     rule = project.rule_for(branch)
     if rule is None:
-        raise Forbidden(f"no rule of Project {name} is for branch {branch}, so it gets no environment")
+        raise Forbidden(f"no rule of Project {project.name} is for branch {branch}, so it gets no environment")
     if rule.action == "ignore":
         which = ", ".join(rule.branches)
-        raise Forbidden(f"the rule of Project {name} for {which} gives branch {branch} no environment")
+        raise Forbidden(f"the rule of Project {project.name} for {which} gives branch {branch} no environment")
 
 
 def read_clues(folder: Path) -> Clues:
