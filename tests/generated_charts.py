@@ -98,7 +98,10 @@ def full_of(kind: str, count: int) -> GeneratedChart:
         "ConfigMap": ("v1", {"data": {}}),
         "Secret": ("v1", {"stringData": {}}),
         "Ingress": ("networking.k8s.io/v1", {"spec": _INGRESS}),
-        "Job": ("batch/v1", {"spec": {"suspend": True, "template": _template({"containers": [_container("one")], "job": True})}}),
+        "Job": (
+            "batch/v1",
+            {"spec": {"suspend": True, "template": _template({"containers": [_container("one")], "job": True})}},
+        ),
     }[kind]
     objects = tuple(_object(api_version, kind, f"many-{number}", copy.deepcopy(spec)) for number in range(count))
     return GeneratedChart(f"{count} of {kind}", "S", objects)
