@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from decimal import Decimal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from envprov.domain.model import Model
 from envprov.domain.project import DnsLabel, Text
 from envprov.domain.quantity import Quantity
 from envprov.domain.sizes import DEFAULT_SIZES, Size
+
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class ContainerDefaults(Model):
@@ -57,6 +60,19 @@ class PodSecurity(Model):
     """Version of the levels, pinned so that an upgrade of the cluster does not change what is accepted."""
 
 
+class Prices(Model):
+    """What an hour costs, for showing what an environment costs; nothing is billed."""
+
+    cpu: Price = Decimal(0)
+    """One requested core."""
+    memory: Price = Decimal(0)
+    """One requested GiB of memory."""
+    storage: Price = Decimal(0)
+    """One GiB of claimed storage."""
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"
+    """ISO 4217 code."""
+
+
 class Platform(Model):
     """Everything that shapes an environment besides its Project and its own spec."""
 
@@ -72,5 +88,7 @@ class Platform(Model):
     """Isolation from other environments and the rest of the cluster."""
     pod_security: PodSecurity = PodSecurity()
     """Pod Security levels."""
+    prices: Prices | None = None
+    """What an hour costs. Without it no cost is shown."""
     url_scheme: Literal["https", "http"] = "https"
     """How an environment's URL begins."""

@@ -179,8 +179,10 @@ def _needed(need: Need, resource: str) -> str:
     if len(users) > NAMED:
         rest = sum((use.amounts[resource] for use in users[NAMED:]), Decimal(0))
         named.append(f"{len(users) - NAMED} more {shown(resource, rest)}")
-    word = _WORDS.get(resource, resource)
-    return f"needs {shown(resource, need.total[resource])} {word} ({', '.join(named)})"
+    word, value = _WORDS.get(resource, resource), need.total[resource]
+    if value == 1 and resource in _COUNTS:
+        word = word.removesuffix("s")
+    return f"needs {shown(resource, value)} {word} ({', '.join(named)})"
 
 
 def _used(use: Use, resource: str) -> str:
