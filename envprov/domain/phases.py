@@ -29,6 +29,11 @@ def is_test(item: Charted) -> bool:
     return phases(item) <= _TESTS
 
 
+def passes(item: Charted) -> bool:
+    """Whether Helm deletes a hook as soon as it has succeeded, which everything but a Job or pod does at once."""
+    return _PASSING in _annotation(item, _POLICY)
+
+
 def in_time(maker: Charted, user: Charted) -> bool:
     """
     Whether an object is there when another one needs it.
@@ -46,10 +51,9 @@ def in_time(maker: Charted, user: Charted) -> bool:
 
 def _in_time(phase: str, maker: Charted, user: Charted) -> bool:
     made = phases(maker)
-    stays = _PASSING not in _annotation(maker, _POLICY)
     match phase:
         case "":
-            return RELEASE in made or (stays and bool(made & {PRE_INSTALL, POST_INSTALL}))
+            return RELEASE in made or (not passes(maker) and bool(made & {PRE_INSTALL, POST_INSTALL}))
         case "pre-install" | "post-delete":
             # Hooks of one weight run in the order of their kinds: what pods need comes before pods.
             return phase in made and _weight(maker) <= _weight(user)

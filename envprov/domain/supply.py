@@ -27,6 +27,7 @@ _PLURALS = {
     Kind.CLAIM: "persistentvolumeclaims",
     Kind.ACCOUNT: "serviceaccounts",
 }
+_RELEVANT = frozenset({*_PLURALS.values(), rbac.ALL})
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,8 @@ class Supply:
             verbs: By which a pod of the chart could provide it, if the chart gives it that right.
 
         """
-        strange = next((item for item in self._at_home if is_unknown(item)), None)
-        if strange is not None:
-            return f"unless the controller of {strange.subject} ({strange.group}) makes it"
+        if self._stranger is not None:
+            return f"unless the controller of {self._stranger.subject} ({self._stranger.group}) makes it"
         plural = _PLURALS[need.kind]
         granting = next(
             (
@@ -115,6 +115,10 @@ class Supply:
         return tuple(item for item in self.given.items if item.subject.namespace == home)
 
     @cached_property
+    def _stranger(self) -> Charted | None:
+        return next((item for item in self._at_home if is_unknown(item)), None)
+
+    @cached_property
     def _made(self) -> Mapping[tuple[Kind, str], tuple[Maker, ...]]:
         found: dict[tuple[Kind, str], list[Maker]] = {}
         for item in self._at_home:
@@ -129,12 +133,16 @@ class Supply:
         known = self.given.facts.cluster_roles or {}
         found: list[tuple[Charted, rbac.Rules]] = []
         for item in self._at_home:
+            rules: rbac.Rules = ()
             if item.is_a(rbac.GROUP, "Role"):
-                found.append((item, rbac.read_rules(item.manifest.get("rules"))))
+                rules = rbac.read_rules(item.manifest.get("rules"))
             elif item.is_a(rbac.GROUP, "RoleBinding"):
                 ref = within(item.manifest, "roleRef")
                 if text(ref.get("kind")) == "ClusterRole":
-                    found.append((item, rbac.read_rules(known.get(text(ref.get("name"))))))
+                    rules = rbac.read_rules(known.get(text(ref.get("name"))))
+            relevant = tuple(rule for rule in rules if not _RELEVANT.isdisjoint(rule.resources))
+            if relevant:
+                found.append((item, relevant))
         return tuple(found)
 
 

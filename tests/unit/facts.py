@@ -25,6 +25,11 @@ _NAMESPACED = {
     "networking.k8s.io/v1": "Ingress NetworkPolicy",
     "policy/v1": "PodDisruptionBudget",
     "rbac.authorization.k8s.io/v1": "Role RoleBinding",
+    # Custom resources, of operators that are installed.
+    "bitnami.com/v1alpha1": "SealedSecret",
+    "cert-manager.io/v1": "Certificate Issuer",
+    "databases.example.com/v1": "Database",
+    "external-secrets.io/v1": "ExternalSecret SecretStore",
 }
 _CLUSTER_SCOPED = {
     "v1": "Namespace Node PersistentVolume",

@@ -82,6 +82,7 @@ def backends(given: Given) -> Iterator[Finding]:
 
 def scale_targets(given: Given) -> Iterator[Finding]:
     """What HorizontalPodAutoscalers scale and the chart does not have; of kinds that are built in."""
+    made = {known: given.made(*known) for known in _SCALED}
     for item in _at_home(given):
         if not item.is_a("autoscaling", "HorizontalPodAutoscaler"):
             continue
@@ -89,18 +90,19 @@ def scale_targets(given: Given) -> Iterator[Finding]:
         kind, name = text(target.get("kind")), text(target.get("name"))
         group, slash, _ = text(target.get("apiVersion")).partition("/")
         known = ("apps" if not slash or group == "extensions" else group, kind)
-        if name and known in _SCALED and name not in given.made(*known):
+        if name and known in _SCALED and name not in made[known]:
             yield SCALE_TARGET.found(item.subject, "spec.scaleTargetRef.name", f"{kind} {name} is not in the chart")
 
 
 def secret_stores(given: Given) -> Iterator[Finding]:
     """SecretStores of the namespace that ExternalSecrets read from and the chart does not have."""
+    own = given.made("external-secrets.io", "SecretStore")
     for item in _at_home(given):
         if item.is_a("external-secrets.io", "ExternalSecret"):
             ref = within(item.manifest, "spec", "secretStoreRef")
             name = text(ref.get("name"))
             is_own = text(ref.get("kind")) in {"", "SecretStore"}
-            if name and is_own and name not in given.made("external-secrets.io", "SecretStore"):
+            if name and is_own and name not in own:
                 yield STORE.found(item.subject, "spec.secretStoreRef.name", f"SecretStore {name} is not in the chart")
 
 

@@ -67,18 +67,17 @@ _DEFAULT_MARKS = ("storageclass.kubernetes.io/is-default-class", "storageclass.b
 
 def storage_classes(given: Given) -> Iterator[Finding]:
     """Claims whose StorageClass is not there; those of StatefulSets and of single pods too."""
+    known, own = given.facts.storage_classes, _made_by_chart(given, "storage.k8s.io", "StorageClass")
     for item, path, claim in claims(given):
         spec, annotations = within(claim, "spec"), within(claim, "metadata", "annotations")
         old = text(annotations.get(_OLD_STORAGE))
         # With a volume of its own, or an empty class, it waits for no provisioner.
         if text(spec.get("volumeName")) or (spec.get("storageClassName") == "" and not old):
             continue
-        known = given.facts.storage_classes
         if known is None:
             yield not_looked_at("StorageClasses of the cluster")
             continue
-        name = text(spec.get("storageClassName")) or old
-        own = _made_by_chart(given, "storage.k8s.io", "StorageClass")
+        name = old or text(spec.get("storageClassName"))
         if not name:
             if not any(is_default(one) for one in (*known.values(), *own.values())):
                 yield DEFAULT_STORAGE.found(
@@ -88,11 +87,7 @@ def storage_classes(given: Given) -> Iterator[Finding]:
                     f"name one of {_names(known)}" if known else "",
                 )
         elif name not in known and name not in own:
-            field = (
-                f"metadata.annotations[{_OLD_STORAGE}]"
-                if not text(spec.get("storageClassName"))
-                else "spec.storageClassName"
-            )
+            field = f"metadata.annotations[{_OLD_STORAGE}]" if old else "spec.storageClassName"
             yield _absent(STORAGE, item, _joined(path, field), "StorageClass", name, known)
 
 
@@ -112,18 +107,17 @@ def runtime_classes(given: Given) -> Iterator[Finding]:
 
 def ingress_classes(given: Given) -> Iterator[Finding]:
     """Ingresses whose class is not there."""
+    known, own = given.facts.ingress_classes, _made_by_chart(given, "networking.k8s.io", "IngressClass")
     for item in given.items:
         if item.kind != "Ingress" or item.group not in {"networking.k8s.io", "extensions"}:
             continue
         name = text(within(item.manifest, "spec").get("ingressClassName"))
         old = text(within(item.manifest, "metadata", "annotations").get(_OLD_INGRESS))
-        known = given.facts.ingress_classes
         if not (name or old):
             continue
         if known is None:
             yield not_looked_at("IngressClasses of the cluster")
             continue
-        own = _made_by_chart(given, "networking.k8s.io", "IngressClass")
         if name and name not in known and name not in own:
             yield _absent(INGRESS, item, "spec.ingressClassName", "IngressClass", name, known)
         elif not name and old not in known and old not in own:

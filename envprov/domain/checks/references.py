@@ -9,9 +9,9 @@ from envprov.domain.charted import Charted
 from envprov.domain.checking import Given
 from envprov.domain.checks.lookups import not_looked_at
 from envprov.domain.findings import Finding, Rule, Severity
-from envprov.domain.loose import numbered, text, within
+from envprov.domain.loose import numbered, text
 from envprov.domain.needs import Kind, Need, pod_needs
-from envprov.domain.phases import is_test
+from envprov.domain.phases import is_test, passes
 from envprov.domain.supply import Maker, Supply
 
 SECRET = Rule(
@@ -110,8 +110,8 @@ def _missing(need: Need, supply: Supply) -> Finding:
         return rule.found(
             need.user.subject,
             need.field,
-            f"{need.kind} {need.name} is not there yet when {_hook(need.user)} runs: {_when(late[0], need)}",
-            f"make {late[0].item.subject} a hook that runs before, with a lower `helm.sh/hook-weight`",
+            f"{need.kind} {need.name} is not there when it is needed: {_when(late[0])}",
+            _earlier(late[0], need),
         )
     doubt = supply.doubt(need, "create")
     found = rule.found(
@@ -139,12 +139,15 @@ def _missing_keys(need: Need, makers: tuple[Maker, ...], supply: Supply) -> Iter
         yield replace(found, severity=Severity.WARNING) if doubt else found
 
 
-def _hook(item: Charted) -> str:
-    hook = text(within(item.manifest, "metadata", "annotations").get("helm.sh/hook"))
-    return f"the hook {hook}" if hook else "it"
+def _when(maker: Maker) -> str:
+    if not maker.item.is_hook:
+        return f"{maker.item.subject} comes with the release, after this hook"
+    if passes(maker.item):
+        return f"Helm deletes the hook {maker.item.subject} when it has run"
+    return f"{maker.item.subject} is a hook that runs later"
 
 
-def _when(maker: Maker, need: Need) -> str:
-    subject = maker.item.subject
-    what = "it" if (subject.kind, subject.name) == (need.kind, need.name) else str(subject)
-    return f"{what} {'is a hook that runs later' if maker.item.is_hook else 'comes with the release'}"
+def _earlier(maker: Maker, need: Need) -> str:
+    if maker.item.is_hook and passes(maker.item) and not need.user.is_hook:
+        return f"leave `hook-succeeded` out of `helm.sh/hook-delete-policy` of {maker.item.subject}"
+    return f"make {maker.item.subject} a hook that runs before, with a lower `helm.sh/hook-weight`"

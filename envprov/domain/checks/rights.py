@@ -91,8 +91,9 @@ def installer_may(given: Given) -> Iterator[Finding]:
     if rules is None:
         yield not_looked_at("Rights of the installer")
         return
+    brought = _brought(given)
     for item in _at_home(given):
-        plural = _plural(given, item)
+        plural = given.facts.plurals.get((item.subject.api_version, item.kind)) or brought.get((item.group, item.kind))
         if not plural:
             continue
         lacking = [verb for verb in VERBS if not rbac.allows(rules, verb, item.group, plural, item.subject.name)]
@@ -162,18 +163,15 @@ def _at_home(given: Given) -> Iterator[Charted]:
     return (item for item in given.items if item.subject.namespace == home)
 
 
-def _plural(given: Given, item: Charted) -> str:
-    """How RBAC spells a kind that is served, or will be by a CustomResourceDefinition of the chart."""
-    served = given.facts.plurals.get((item.subject.api_version, item.kind))
-    if served:
-        return served
-    definitions = (one for one in given.items if one.is_a("apiextensions.k8s.io", "CustomResourceDefinition"))
-    for definition in definitions:
-        spec = within(definition.manifest, "spec")
-        names = within(spec, "names")
-        if (spec.get("group"), names.get("kind"), spec.get("scope")) == (item.group, item.kind, "Namespaced"):
-            return text(names.get("plural"))
-    return ""
+def _brought(given: Given) -> Mapping[tuple[str, str], str]:
+    """How RBAC spells the kinds that come by CustomResourceDefinitions of the chart, by group and kind."""
+    found: dict[tuple[str, str], str] = {}
+    for definition in given.items:
+        if definition.is_a("apiextensions.k8s.io", "CustomResourceDefinition"):
+            spec = within(definition.manifest, "spec")
+            names = within(spec, "names")
+            found[text(spec.get("group")), text(names.get("kind"))] = text(names.get("plural"))
+    return found
 
 
 def _may_escalate(rules: rbac.Rules, role: Charted) -> bool:
@@ -197,7 +195,8 @@ def _binding(given: Given, item: Charted, role: Charted | None, rules: rbac.Rule
     if known is None:
         yield not_looked_at(f"{kind}s that the chart binds")
     elif name not in known:
-        yield MISSING_ROLE.found(item.subject, "roleRef.name", f"{kind} {name} is not there")
+        remedy = "" if kind == "Role" else "bind a ClusterRole of this cluster, or a Role of the chart"
+        yield MISSING_ROLE.found(item.subject, "roleRef.name", f"{kind} {name} is not there", remedy)
     else:
         yield from _exceeding(BINDING, item, "roleRef", f"{kind} {name} grants", rules, rbac.read_rules(known[name]))
 
