@@ -348,7 +348,7 @@ def _specs(given: Given, group: str, kind: str) -> Iterator[tuple[Charted, Mappi
 
 def _annotations(item: Charted) -> Mapping[str, Any]:
     given = within(item.manifest, "metadata", "annotations")
-    return {key: value for key, value in given.items() if isinstance(key, str)}
+    return {text(key): value for key, value in given.items()}
 
 
 def _claims(given: Given) -> Iterator[tuple[Charted, str, Mapping[str, Any]]]:

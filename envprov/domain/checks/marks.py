@@ -119,7 +119,7 @@ def reserved(given: Given) -> Iterator[Finding]:
         for path, metadata in _metadata(item.manifest):
             for kind in ("labels", "annotations"):
                 for key, value in mapping(metadata.get(kind)).items():
-                    if not isinstance(key, str) or not _is_reserved(kind, key, value):
+                    if not _is_reserved(kind, text(key), value):
                         continue
                     is_branch = (kind, key, value) == ("annotations", BRANCH, identity.branch)
                     if release.get(key, not value) == value or (is_branch and item.kind != "ServiceAccount"):

@@ -91,7 +91,7 @@ def test_a_project_can_agree_to_be_warned_only(case: Case) -> None:
 @given(data=st.data())
 def test_no_chart_makes_a_check_raise(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(REFUSED + PASSED))
-    objects = copy.deepcopy(list(case.objects))
+    objects: list[Any] = copy.deepcopy(list(case.objects))
     for _ in range(data.draw(st.integers(1, 3))):
         holder, key = data.draw(st.sampled_from(list(places(objects))))
         holder[key] = data.draw(JUNK)
