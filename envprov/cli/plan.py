@@ -21,6 +21,7 @@ from envprov.domain.changes import between
 from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.checks.server import UNTRIED
+from envprov.domain.cost import cost
 from envprov.domain.desired import Desired, desire
 from envprov.domain.environment import API_VERSION, Environment, parse_environment
 from envprov.domain.errors import ConfigError, Forbidden, NotOwned
@@ -125,6 +126,7 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
     tried = await _try(client, given, exists=seen)
     rendered = read_rendered(draft.objects, desired.identity.namespace)
     needs = needs_of(given)
+    prices = settings.platform.prices
     return Outlook(
         desired=desired,
         is_new=not seen,
@@ -132,7 +134,7 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         changes=between(stored, draft.objects, desired.identity.namespace, given.facts.scopes),
         needs=needs,
         holds=tuple(sorted({*desired.shared, *rendered.referred})),
-        cost=None,
+        cost=cost(needs.steady.total, prices) if prices else None,
         waits="",
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envprov.domain.changes import Changes
+from envprov.domain.cost import Cost
 from envprov.domain.desired import Desired
 from envprov.domain.findings import Finding, refusing
 from envprov.domain.holds import Account
@@ -36,7 +37,7 @@ class Outlook:
     changes: Changes
     needs: Needs
     holds: tuple[Account, ...]
-    cost: str | None
+    cost: Cost | None
     waits: str
 
     @property
@@ -70,7 +71,7 @@ class Outlook:
             "size": desired.size_name,
             "lifetime": lifetime.model_dump(mode="json", by_alias=True, exclude_none=True) if lifetime else None,
             "requests": {name: {"needs": needs, "has": has} for name, (needs, has) in self.requests.items()},
-            "cost": self.cost,
+            "cost": cost_json(self.cost) if self.cost else None,
             "holds": [str(account) for account in self.holds],
             "waits": self.waits or None,
             "findings": [finding_json(finding) for finding in self.findings],
@@ -96,3 +97,9 @@ def finding_json(finding: Finding) -> Mapping[str, Any]:
         "message": finding.message,
         "remedy": finding.remedy,
     }
+
+
+def cost_json(cost: Cost) -> Mapping[str, Any]:
+    """What an hour costs, as a program reads it: decimal numbers as texts."""
+    parts = {"cpu": cost.cpu, "memory": cost.memory, "storage": cost.storage, "perHour": cost.per_hour}
+    return {name: f"{value:f}" for name, value in parts.items()} | {"currency": cost.currency}

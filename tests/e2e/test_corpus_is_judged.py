@@ -19,7 +19,7 @@ from tests.shipped import Installation, condition, installed
 from tests.unit.builders import SLUG
 
 BRANCH = "feature/x"
-CLASSES = [
+CLASSES: list[dict[str, Any]] = [
     {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}}
     | {"spec": {"controller": "example.com/nobody"}},
     {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "standard"}}

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from envprov.domain import objects
-from envprov.domain.checks import limits, size
+from envprov.domain.checks import escapes, limits, size
 from envprov.domain.errors import EnvprovError, RetryableError
 from envprov.domain.findings import Finding, refusing
 from envprov.domain.need import needs_of
@@ -250,7 +250,9 @@ async def gather(many: Iterable[Any]) -> list[Any]:
 
 def verdict(chart: GeneratedChart) -> tuple[Finding, ...]:
     """Why the plan refuses a chart; empty if it fits."""
-    return refusing(finding for check in (*size.CHECKS, *limits.CHECKS) for finding in check(chart.given))
+    return refusing(
+        finding for check in (*size.CHECKS, *limits.CHECKS, *escapes.CHECKS) for finding in check(chart.given)
+    )
 
 
 def differences(chart: GeneratedChart, outcome: Outcome) -> Iterator[str]:
@@ -266,7 +268,8 @@ def differences(chart: GeneratedChart, outcome: Outcome) -> Iterator[str]:
             if amount(used) != needed.get(resource, Decimal(0)):
                 yield f"chart {chart.name}: {resource} is {used}, and {needed.get(resource, 0)} was computed"
     quota_said = any("exceeded quota" in words for words in outcome.refused)
-    sums = any(finding.reason in {"SizeExceeded", "TooManyObjects", "NodePortsUsed"} for finding in found)
+    services = {"NodePort", "LoadBalancer", "LoadBalancerNodePorts"}
+    sums = any(finding.reason in {"SizeExceeded", "TooManyObjects", *services} for finding in found)
     if quota_said and not sums:
         yield f"chart {chart.name}: no sum is exceeded, but the quota says: {outcome.refused}"
 

@@ -132,7 +132,8 @@ def foreign_namespaces(given: Given) -> Iterator[Finding]:
     home, scopes = given.desired.identity.namespace, _scopes(given)
     for item in given.items:
         named = text(within(item.manifest, "metadata").get("namespace"))
-        if named and named != home and _is_namespaced(item, scopes):
+        # Whose ServiceAccount it would be is judged apart, with the value to set.
+        if named and named != home and _is_namespaced(item, scopes) and not item.is_a("", "ServiceAccount"):
             message = f"would be made in the namespace {named}, and not in the environment's own, {home}"
             yield FOREIGN_NAMESPACE.found(item.subject, "metadata.namespace", message)
 

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from envprov.domain.charges import Use
-from envprov.domain.charted import Charted
 from envprov.domain.checking import Given
 from envprov.domain.desired import Desired
 from envprov.domain.findings import Finding, Rule, Severity
-from envprov.domain.loose import mapping, mappings
 from envprov.domain.need import Need, needs_of, quantities_of, shown
 from envprov.domain.pod_resources import Amounts
 from envprov.domain.quantity import amount
@@ -43,7 +41,8 @@ _AMOUNTS = {"requests.cpu", "requests.memory", "limits.memory", "requests.epheme
 _COUNTS = _WORDS.keys() - _AMOUNTS
 _FOR_ALL = "count/"
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_PORTS = "services.nodeports"
+_SERVICES = {"services.nodeports", "services.loadbalancers"}
+"""Judged by what each Service asks for, in ``escapes``."""
 
 SIZE_EXCEEDED = Rule(
     "SizeExceeded",
@@ -66,13 +65,6 @@ TOO_MANY_OBJECTS = Rule(
     "The chart makes more objects of a kind than any environment may have, counted with those that envprov, Helm and "
     "Kubernetes make there. No size has more.",
     "Make fewer of them.",
-)
-NODE_PORTS = Rule(
-    "NodePortsUsed",
-    Severity.ERROR,
-    "A Service takes ports of the nodes, and no environment has any: they are shared by the whole cluster. A "
-    "LoadBalancer takes them as well, unless it is told not to.",
-    "Use type ClusterIP with an Ingress; for a LoadBalancer set allocateLoadBalancerNodePorts to false.",
 )
 PODS_PER_NODE = Rule(
     "PodsPerNode",
@@ -106,12 +98,12 @@ def fits(given: Given) -> Iterator[Finding]:
         yield TOO_MANY_OBJECTS.found(
             None, "", f"{_needed(needed.steady, resource)}, and an environment may have {desired.size.hard()[resource]}"
         )
-    sized = [resource for resource in short if resource not in many and resource != _PORTS]
+    sized = [resource for resource in short if resource not in many and resource not in _SERVICES]
     if sized:
         yield SIZE_EXCEEDED.found(
             None, "", _shortfall(needed.steady, sized, desired), _way_out(needed.steady.total, desired)
         )
-    later = [resource for resource in _short(needed.peak.total, desired) if resource not in short]
+    later = [resource for resource in _short(needed.peak.total, desired) if resource not in {*short, *_SERVICES}]
     if later:
         yield PEAK_EXCEEDS_SIZE.found(
             None,
@@ -119,16 +111,6 @@ def fits(given: Given) -> Iterator[Finding]:
             f"{_when(needed.peak, later)}: {_shortfall(needed.peak, later, desired)}",
             _way_out(needed.peak.total, desired),
         )
-
-
-def node_ports(given: Given) -> Iterator[Finding]:
-    """Services that take ports of the nodes."""
-    if given.desired.size.hard()[_PORTS] != "0":
-        return
-    home = given.desired.identity.namespace
-    for item in given.items:
-        if item.is_a("", "Service") and item.subject.namespace == home:
-            yield from _node_ports(item)
 
 
 def daemons(given: Given) -> Iterator[Finding]:
@@ -154,12 +136,11 @@ RULES: tuple[Rule, ...] = (
     SIZE_EXCEEDED,
     PEAK_EXCEEDS_SIZE,
     TOO_MANY_OBJECTS,
-    NODE_PORTS,
     PODS_PER_NODE,
     RELEASE_TOO_LARGE,
     RELEASE_NEARLY_TOO_LARGE,
 )
-CHECKS = (fits, node_ports, daemons, release_size)
+CHECKS = (fits, daemons, release_size)
 
 
 def _short(needed: Amounts, desired: Desired) -> tuple[str, ...]:
@@ -208,7 +189,7 @@ def _had(resource: str, desired: Desired) -> str:
 def _way_out(needed: Amounts, desired: Desired) -> str:
     """The smallest size that fits, and who may choose it."""
     # Ports and counts are the same in all sizes, and have findings of their own.
-    sized = {name: value for name, value in needed.items() if name != _PORTS and not name.startswith(_FOR_ALL)}
+    sized = {name: value for name, value in needed.items() if name not in _SERVICES and not name.startswith(_FOR_ALL)}
     name = smallest_that_fits(quantities_of(sized), desired.sizes)
     if name is None:
         return "Lower requests, limits or replicas: no size fits. Platform people can define a larger one."
@@ -226,22 +207,6 @@ def _way_out(needed: Amounts, desired: Desired) -> str:
 def _when(need: Need, resources: list[str]) -> str:
     names = dict.fromkeys(need.when(resource).name for resource in resources)
     return " and ".join(f"during the {name}" if name else "while it is updated or scaled up" for name in names)
-
-
-def _node_ports(item: Charted) -> Iterator[Finding]:
-    spec = mapping(item.manifest.get("spec"))
-    ports = list(mappings(spec.get("ports")))
-    if spec.get("type") == "NodePort" and ports:
-        yield NODE_PORTS.found(
-            item.subject, "spec.type", "type NodePort takes ports of the nodes", "Use type ClusterIP with an Ingress."
-        )
-    elif spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False and ports:
-        message = "type LoadBalancer takes ports of the nodes as well"
-        remedy = "Set spec.allocateLoadBalancerNodePorts to false."
-        yield NODE_PORTS.found(item.subject, "spec.allocateLoadBalancerNodePorts", message, remedy)
-    elif spec.get("type") == "LoadBalancer" and any(port.get("nodePort") for port in ports):
-        message = "a port that is given a nodePort takes one"
-        yield NODE_PORTS.found(item.subject, "spec.ports", message, "Leave nodePort out.")
 
 
 def _kib(size: int) -> str:

@@ -101,10 +101,6 @@ def test_where_no_size_fits_it_is_said() -> None:
     assert (
         finding.remedy == "Lower requests, limits or replicas: no size fits. Platform people can define a larger one."
     )
-    (finding,) = found(
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"type": "LoadBalancer"}}
-    )
-    assert finding.message == "needs 1 load balancer (web 1), size S has none, and no size has more than that"
 
 
 def test_what_fits_only_while_nothing_happens_is_a_warning() -> None:
@@ -134,26 +130,6 @@ def test_too_many_objects_are_told_with_the_largest_makers() -> None:
         "needs 101 ConfigMaps (c-000 1, c-001 1, c-002 1, 98 more 98), and an environment may have 100"
     )
     assert found(*maps[1:]) == []
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        pytest.param({"type": "NodePort"}, "spec.type", id="NodePort"),
-        pytest.param({"type": "LoadBalancer"}, "spec.allocateLoadBalancerNodePorts", id="LoadBalancer"),
-        pytest.param(
-            {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False, "ports": [{"nodePort": 30080}]},
-            "spec.ports",
-            id="LoadBalancer with a port of its own",
-        ),
-    ],
-)
-def test_services_that_take_ports_of_the_nodes_are_named(spec: Manifest, field: str) -> None:
-    custom = {"default": "lb", "custom": {"lb": {"cpu": "1", "memory": "1Gi", "memoryLimit": "1Gi", "pods": 1}}}
-    custom["custom"]["lb"]["loadBalancers"] = 1  # type: ignore[index] - a literal of two shapes
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{}]} | spec}
-    (finding,) = found(service, sizes=custom)
-    assert (finding.reason, str(finding.subject), finding.field) == ("NodePortsUsed", "Service web", field)
 
 
 def test_a_daemon_set_is_noted_where_nobody_knows_how_many_nodes_there_are() -> None:
