@@ -24,9 +24,13 @@ from envprov.domain.actions import (
     FenceAccounts,
     GuardAction,
     HoldAccount,
+    HostAction,
+    MarkHost,
     MarkHusk,
     QuietObject,
     ReleaseAccount,
+    ReleaseHost,
+    ReserveHosts,
     RollBackRelease,
     UninstallRelease,
     WithholdNamespace,
@@ -37,6 +41,7 @@ from envprov.domain.environment import BRANCH
 from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, TerminalError
 from envprov.domain.health import Condition, Health, Workloads, health
 from envprov.domain.holds import HUSK, STATE
+from envprov.domain.hosts import HostSeen, HostState, Reservation, own_host
 from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
 from envprov.domain.plan import is_taken, owner_of
 from envprov.domain.release import DIGEST, REVISION, Release, ReleaseState, release_of
@@ -47,11 +52,13 @@ from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
+from envprov.kube.reservations import Reservations
 from envprov.kube.resources import Resource
 from envprov.releases import values
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
 from envprov.remains import RemainsReader, live_release, workloads_of
 from envprov.remains import live as live_objects
+from envprov.waiting import Waiting
 from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
 
 Manifest = Mapping[str, Any]
@@ -77,6 +84,8 @@ class LiveCluster:
         charts: Finds charts.
         guard: Holds what others share, and says what may go.
         remnants: Reads what is left on the way down.
+        reservations: Reserves hosts.
+        waiting: Knows who wants a host, and what is reserved as the cache shows it.
         worker: Name of this process, unlike any other, for the locks under which Helm works.
         now: Clock; aware moments.
 
@@ -88,6 +97,8 @@ class LiveCluster:
     charts: ChartFinder
     guard: LiveGuard
     remnants: RemainsReader
+    reservations: Reservations
+    waiting: Waiting
     worker: str
     now: Callable[[], datetime]
     _rendered: dict[str, tuple[str, Rendered]] = field(default_factory=dict, repr=False)
@@ -129,9 +140,11 @@ class LiveCluster:
                 rendered = await self._render(desired, digest)
             except TerminalError as error:
                 chart_fault = error
-        present, accounts = await asyncio.gather(
+        reserved = self.waiting.own(identity, fresh)
+        present, accounts, hosts = await asyncio.gather(
             self._present(identity, rendered),
             self.guard.look(identity, (*desired.shared, *desired.held, *rendered.referred)),
+            self._hosts(desired, release, digest, reserved),
         )
         return Observed(
             namespace=seen,
@@ -144,11 +157,33 @@ class LiveCluster:
             rendered=rendered,
             present=present,
             accounts=accounts,
+            hosts=hosts,
+            reserved=reserved,
             health=await self._health(desired, release, digest),
         )
 
+    async def _hosts(
+        self, desired: Desired, release: Release, digest: str | None, reserved: tuple[Reservation, ...]
+    ) -> dict[str, HostSeen] | None:
+        """The hosts that are wanted, if the chart was rendered for this digest; looked at live if one is missing."""
+        identity = desired.identity
+        known = self._rendered.get(identity.namespace)
+        if digest is None or known is None or known[0] != digest:
+            return None
+        own = own_host(desired)
+        wanted = {*known[1].hosts, *((own,) if own else ())}
+        stands = release.state is ReleaseState.DEPLOYED and release.digest == digest
+        if stands and wanted <= {one.host for one in reserved if one.is_settled}:
+            return dict.fromkeys(wanted, HostSeen(HostState.OURS))
+        self.waiting.expect(identity.name, wanted)
+        seen = await self.reservations.look(identity, wanted)
+        missing = {host for host, one in seen.items() if one.state is not HostState.OURS}
+        self.waiting.expect(identity.name, missing)
+        return seen
+
     async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
         """See ``envprov.controller.ports.Cluster.remains``."""
+        self.waiting.expect(identity.name, ())
         seen = _seen(identity, await self.client.get(resources.NAMESPACES, identity.namespace))
         with self._patience(identity.namespace):
             return await self.remnants.read(identity, seen, thorough=thorough)
@@ -190,8 +225,22 @@ class LiveCluster:
                 await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
                 for memory in (self._bound_at, self._releases, self._landed, self._rendered):
                     memory.pop(name, None)
+            case ReserveHosts() | MarkHost() | ReleaseHost():
+                return await self._host(action)
             case _:
                 await self._guard(action)
+        return None
+
+    async def _host(self, action: HostAction) -> Manifest | None:
+        """The part of the match for reservations of hosts."""
+        match action:
+            case ReserveHosts(identity=identity, hosts=hosts):
+                await self.reservations.reserve(identity, hosts)
+            case MarkHost(reservation=reservation, dropped_by=digest):
+                return await self.reservations.mark(reservation, digest)
+            case ReleaseHost(reservation=reservation):
+                await self.reservations.release(reservation)
+                self.waiting.gave_back(reservation)
         return None
 
     async def _guard(self, action: GuardAction) -> None:
@@ -437,6 +486,9 @@ def _namespace_of(action: Action) -> str:
             | MarkHusk(namespace=namespace)
             | ClearNamespace(namespace=namespace)
             | WithholdNamespace(namespace=namespace)
+            | ReserveHosts(identity=Identity(control_namespace=namespace))
+            | MarkHost(reservation=Reservation(namespace=namespace))
+            | ReleaseHost(reservation=Reservation(namespace=namespace))
         ):
             return namespace
         case HoldAccount(account=account) | ReleaseAccount(account=account):

@@ -11,6 +11,7 @@ from envprov.domain.errors import TerminalError
 from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
+from envprov.domain.hosts import HostSeen, Reservation
 from envprov.domain.release import Release
 
 Manifest = Mapping[str, Any]
@@ -70,11 +71,13 @@ class Rendered:
     Attributes:
         owned: ServiceAccounts that the chart makes.
         referred: ServiceAccounts of other namespaces that it refers to.
+        hosts: Hosts that it claims, as far as they can be reserved.
 
     """
 
     owned: tuple[Account, ...] = ()
     referred: tuple[Account, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ class Observed:
     """Live ServiceAccounts of the namespace that bear the name of one that the chart makes."""
     accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
     """ServiceAccounts of other namespaces that the environment uses."""
+    hosts: Mapping[str, HostSeen] | None = None
+    """Hosts that the chart and the Project want; None if nobody knows which, for the chart was not rendered again."""
+    reserved: tuple[Reservation, ...] = ()
+    """Hosts that the environment has reserved."""
     health: Health | None = None
 
 
@@ -125,6 +132,8 @@ class Remains:
     """Everything else that may be deleted here; None if nobody looked, for only a husk needs it."""
     held: tuple[Account, ...] = ()
     """ServiceAccounts elsewhere that still carry the environment's hold; looked for when its namespace is gone."""
+    reserved: tuple[Reservation, ...] = ()
+    """Hosts that the environment still has reserved; looked for then, too."""
 
 
 @dataclass(frozen=True)

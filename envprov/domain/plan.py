@@ -19,15 +19,19 @@ from envprov.domain.actions import (
     DeleteObject,
     DeployRelease,
     HoldAccount,
+    MarkHost,
+    ReleaseHost,
+    ReserveHosts,
     RollBackRelease,
     UninstallRelease,
 )
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.drift import drifted
-from envprov.domain.errors import AccountTaken, GhostObjects, NotOwned
+from envprov.domain.errors import AccountTaken, GhostObjects, HostTaken, NotOwned
 from envprov.domain.guard import KEEP, Policy
 from envprov.domain.health import Condition
 from envprov.domain.holds import Account
+from envprov.domain.hosts import HostState, taken
 from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
 from envprov.domain.quantity import same
@@ -211,6 +215,26 @@ def check_chart(desired: Desired, observed: Observed) -> Plan | None:
     return None
 
 
+def reserve_hosts(desired: Desired, observed: Observed) -> Plan | None:
+    """Every host that the chart claims belongs to this environment before Helm runs, or Helm does not run."""
+    if observed.hosts is None:
+        return None
+    others = {host: seen.by for host, seen in observed.hosts.items() if seen.state is HostState.TAKEN}
+    if others:
+        nothing_stands = observed.release is not None and observed.release.state is ReleaseState.ABSENT
+        if nothing_stands and observed.reserved:
+            back = tuple(ReleaseHost(one) for one in observed.reserved)
+            return Plan(Phase.PREPARING, "gives back the hosts that it cannot use", (back,), look_again=SOON)
+        raise HostTaken(taken(others))
+    free = tuple(sorted(host for host, seen in observed.hosts.items() if seen.state is HostState.FREE))
+    reservation: tuple[Action, ...] = (ReserveHosts(desired.identity, free),) if free else ()
+    # What is not wanted any more is ours until Helm has taken it away: whoever ends in between must still know.
+    wanted = {one.host: "" if one.host in observed.hosts else observed.digest or "" for one in observed.reserved}
+    marks = tuple(MarkHost(one, wanted[one.host]) for one in observed.reserved if one.dropped_by != wanted[one.host])
+    waves = tuple(wave for wave in (reservation, marks) if wave)
+    return Plan(Phase.PREPARING, "reserves its hosts", waves, look_again=SOON) if waves else None
+
+
 def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
     """The release with the wanted chart and values, after getting it out of a state in which Helm refuses."""
     release, digest = observed.release, observed.digest
@@ -233,6 +257,12 @@ def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
     return Plan(Phase.DEPLOYING, f"{verb} release {name}", ((DeployRelease(desired, digest),),), look_again=SOON)
 
 
+def release_hosts(_desired: Desired, observed: Observed) -> Plan | None:
+    """Hosts that the release which is now in force does not claim any more."""
+    over = tuple(ReleaseHost(one) for one in observed.reserved if one.dropped_by and one.dropped_by == observed.digest)
+    return Plan(Phase.STARTING, "gives back hosts", (over,), look_again=SOON) if over else None
+
+
 def await_health(_desired: Desired, observed: Observed) -> Plan | None:
     """Workloads tell their own health; watches wake us."""
     if observed.health is None or observed.health.condition is Condition.HEALTHY:
@@ -249,8 +279,10 @@ STEPS: tuple[Step, ...] = (
     ensure_base,
     await_quota,
     check_chart,
+    reserve_hosts,
     hold_shared_accounts,
     deploy_release,
+    release_hosts,
     await_health,
 )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
+from envprov.domain.checks import hosts
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = ()
-CHECKS: tuple[Check, ...] = ()
+RULES: tuple[Rule, ...] = (*hosts.RULES,)
+CHECKS: tuple[Check, ...] = (*hosts.CHECKS,)
 
 
 def check(given: Given) -> tuple[Finding, ...]:
