@@ -94,8 +94,10 @@ def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
         "ensure_base",
         "await_quota",
         "check_chart",
+        "reserve_hosts",
         "hold_shared_accounts",
         "deploy_release",
+        "release_hosts",
         "await_health",
     ]
 
