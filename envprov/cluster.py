@@ -24,36 +24,39 @@ from envprov.domain.actions import (
     FenceAccounts,
     GuardAction,
     HoldAccount,
+    HostAction,
+    MarkHost,
     MarkHusk,
     QuietObject,
     ReleaseAccount,
+    ReleaseHost,
+    ReserveHosts,
     RollBackRelease,
     UninstallRelease,
     WithholdNamespace,
 )
-from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
-from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid, PlanRefused, TerminalError
-from envprov.domain.findings import Finding, downgrade, refusing
+from envprov.domain.errors import AccountTaken, Conflict, Forbidden, Invalid
 from envprov.domain.health import Condition, Health, Workloads, health
 from envprov.domain.holds import HUSK, STATE
-from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains, Rendered
+from envprov.domain.hosts import Reservation
+from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains
 from envprov.domain.ownership import is_taken, owner_of
-from envprov.domain.release import DIGEST, Release, ReleaseState, release_of
-from envprov.domain.rendered import read_rendered
+from envprov.domain.release import Release, ReleaseState, release_of
 from envprov.guarding import LiveGuard
+from envprov.judging import Judge
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
+from envprov.kube.reservations import Reservations
 from envprov.kube.resources import Resource
-from envprov.planning import Draft, Planner
-from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
+from envprov.releases.engine import Helm, service_account_user
 from envprov.remains import RemainsReader, live_release, workloads_of
 from envprov.remains import live as live_objects
-from envprov.trial import Trial
+from envprov.waiting import Waiting
 from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
 
 Manifest = Mapping[str, Any]
@@ -68,25 +71,6 @@ HELM_LEASE_DURATION = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """
-    A release that is wanted, as far as it could be looked at.
-
-    Attributes:
-        digest: Of its chart and values; None while the chart cannot be had.
-        fault: Why it cannot be had or does not render.
-        rendered: What the guard must know of it; empty while there is nothing to deploy.
-        findings: What is wrong with it; None while there is nothing to deploy.
-
-    """
-
-    digest: str | None = None
-    fault: TerminalError | None = None
-    rendered: Rendered = field(default_factory=Rendered)
-    findings: tuple[Finding, ...] | None = None
-
-
-@dataclass(frozen=True)
 class LiveCluster:
     """
     The cluster for the controller.
@@ -95,9 +79,11 @@ class LiveCluster:
         client: Speaks to the API server.
         caches: One synced informer for each watched kind, with an index of the namespace.
         helm: Speaks to Helm.
-        planner: Drafts releases and judges them.
+        judge: Drafts releases and judges them.
         guard: Holds what others share, and says what may go.
         remnants: Reads what is left on the way down.
+        reservations: Reserves hosts.
+        waiting: Knows who wants a host, and what is reserved as the cache shows it.
         worker: Name of this process, unlike any other, for the locks under which Helm works.
         now: Clock; aware moments.
 
@@ -106,9 +92,11 @@ class LiveCluster:
     client: KubeClient
     caches: Mapping[Resource, Informer]
     helm: Helm
-    planner: Planner
+    judge: Judge
     guard: LiveGuard
     remnants: RemainsReader
+    reservations: Reservations
+    waiting: Waiting
     worker: str
     now: Callable[[], datetime]
     _bound_at: dict[str, float] = field(default_factory=dict, repr=False)
@@ -130,8 +118,7 @@ class LiveCluster:
             namespace = await self.client.get(resources.NAMESPACES, identity.namespace)
         seen = _seen(identity, namespace)
         if seen.state is NamespaceState.MISSING:
-            judged = await self._judge(desired, Release(identity.name))
-            return Observed(seen, digest=judged.digest, chart_fault=judged.fault, findings=judged.findings)
+            return await self._observe_chart(desired, seen)
         if seen.state is not NamespaceState.OURS:
             return Observed(seen)
         live = self._cached_objects(identity, fresh)
@@ -145,8 +132,8 @@ class LiveCluster:
             self._copies(desired),
         )
         live |= copies
-        release = await self._release(identity)
-        judged = await self._judge(desired, release)
+        release, reserved = await self._release(identity), self.waiting.own(identity, fresh)
+        judged = await self.judge.look(desired, release, reserved)
         accounts = await self.guard.look(identity, (*desired.shared, *desired.held, *judged.rendered.referred))
         return Observed(
             namespace=seen,
@@ -159,34 +146,27 @@ class LiveCluster:
             rendered=judged.rendered,
             findings=judged.findings,
             accounts=accounts,
+            hosts=judged.hosts,
+            reserved=reserved,
             health=await self._health(desired, release, judged.digest),
         )
 
-    async def _judge(self, desired: Desired, release: Release) -> Judged:
-        """The release that is wanted, and what is wrong with it if it is to be deployed."""
-        try:
-            spec = await self.planner.release(desired)
-        except TerminalError as error:
-            return Judged(fault=error)
-        digest = spec.labels[DIGEST]
-        if release.state is ReleaseState.DEPLOYED and release.digest == digest:
-            return Judged(digest)
-        try:
-            draft = await self._draft(spec, release)
-        except TerminalError as error:
-            return Judged(digest, error)
-        given = await self.planner.given(desired, draft)
-        rendered = read_rendered(draft.objects, desired.identity.namespace)
-        return Judged(digest, rendered=rendered, findings=check(given))
-
-    async def _draft(self, spec: ReleaseSpec, release: Release) -> Draft:
-        is_upgrade = release.state is not ReleaseState.ABSENT
-        # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
-        reader = service_account_user(spec.namespace, INSTALLER) if is_upgrade else ""
-        return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
+    async def _observe_chart(self, desired: Desired, seen: NamespaceSeen) -> Observed:
+        """What is known before the namespace is made: the chart, and the hosts of an attempt that came to nothing."""
+        reserved = self.waiting.own(desired.identity, {})
+        judged = await self.judge.look(desired, Release(desired.identity.name), reserved)
+        return Observed(
+            seen,
+            release=Release(desired.identity.name),
+            digest=judged.digest,
+            chart_fault=judged.fault,
+            findings=judged.findings,
+            reserved=reserved,
+        )
 
     async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
         """See ``envprov.controller.ports.Cluster.remains``."""
+        self.waiting.expect(identity.name, ())
         seen = _seen(identity, await self.client.get(resources.NAMESPACES, identity.namespace))
         with self._patience(identity.namespace):
             return await self.remnants.read(identity, seen, thorough=thorough)
@@ -228,8 +208,23 @@ class LiveCluster:
                 await self.client.delete(resources.NAMESPACES, name, uid=uid, resource_version=version)
                 for memory in (self._bound_at, self._releases, self._landed):
                     memory.pop(name, None)
+                self.judge.forget(name)
+            case ReserveHosts() | MarkHost() | ReleaseHost():
+                return await self._host(action)
             case _:
                 await self._guard(action)
+        return None
+
+    async def _host(self, action: HostAction) -> Manifest | None:
+        """The part of the match for reservations of hosts."""
+        match action:
+            case ReserveHosts(identity=identity, hosts=hosts):
+                await self.reservations.reserve(identity, hosts)
+            case MarkHost(reservation=reservation, dropped_by=digest):
+                return await self.reservations.mark(reservation, digest)
+            case ReleaseHost(reservation=reservation):
+                await self.reservations.release(reservation)
+                self.waiting.gave_back(reservation)
         return None
 
     async def _guard(self, action: GuardAction) -> None:
@@ -253,13 +248,12 @@ class LiveCluster:
 
     async def _deploy(self, desired: Desired, digest: str) -> None:
         identity = desired.identity
-        spec = await self.planner.release(desired)
-        if spec.labels[DIGEST] != digest:
+        draft = await self.judge.draft(desired, await self._release(identity))
+        if draft.digest != digest:
             raise Conflict(f"the chart of {identity.name} changed while it was being deployed")
-        draft = await self._draft(spec, await self._release(identity))
-        await self._try(desired, draft)
-        await self._alone(identity.namespace, partial(self.helm.deploy, spec))
-        for name, live in (await self.planner.owners(draft)).items():
+        await self.judge.rehearse(desired, draft)
+        await self._alone(identity.namespace, partial(self.helm.deploy, draft.spec))
+        for name, live in (await self.judge.planner.owners(draft)).items():
             if is_taken(live, identity.namespace, identity.name):
                 owner = owner_of(live)
                 whose = f"Helm release {owner[0]}/{owner[1]}" if owner else "no Helm release"
@@ -267,15 +261,6 @@ class LiveCluster:
                     f"ServiceAccount {identity.namespace}/{name} was installed by release {identity.name} and now "
                     f"belongs to {whose}: two releases share it, and the first to go takes it along"
                 )
-
-    async def _try(self, desired: Desired, draft: Draft) -> None:
-        """Ask the API server, as the installer, whether it would take every object; Helm would find out one by one."""
-        given = await self.planner.given(desired, draft)
-        installer = self.client.acting_as(_installer(desired.identity))
-        trial = Trial(installer, desired.identity.namespace)
-        findings = downgrade(await trial.run(given), desired.checks.warn_only)
-        if refusing(findings):
-            raise PlanRefused(findings)
 
     async def _alone(self, namespace: str, work: Callable[[], Awaitable[object]]) -> None:
         """Let Helm work in a namespace while no other process of ours does: it does not see its own kind."""
@@ -448,6 +433,9 @@ def _namespace_of(action: Action) -> str:
             | MarkHusk(namespace=namespace)
             | ClearNamespace(namespace=namespace)
             | WithholdNamespace(namespace=namespace)
+            | ReserveHosts(identity=Identity(control_namespace=namespace))
+            | MarkHost(reservation=Reservation(namespace=namespace))
+            | ReleaseHost(reservation=Reservation(namespace=namespace))
         ):
             return namespace
         case HoldAccount(account=account) | ReleaseAccount(account=account):

@@ -13,6 +13,7 @@ from typing import Any
 from envprov.domain.checking import Given
 from envprov.domain.desired import INSTALLER, Desired
 from envprov.domain.errors import EnvprovError
+from envprov.domain.hosts import HostSeen, HostState
 from envprov.domain.release import DIGEST, REVISION
 from envprov.domain.rendered import read_rendered
 from envprov.fetching import ChartFinder
@@ -122,10 +123,19 @@ class Planner:
         self._drafts.move_to_end(key)
         return known
 
-    async def given(self, desired: Desired, draft: Draft) -> Given:
-        """Everything that a draft is judged by, as the cluster is now."""
+    async def given(self, desired: Desired, draft: Draft, hosts: Mapping[str, HostSeen]) -> Given:
+        """
+        Everything that a draft is judged by, as the cluster is now.
+
+        Args:
+            desired: What ought to be.
+            draft: The release.
+            hosts: The hosts that it wants, and whose they are.
+
+        """
+        taken = {host: seen.by for host, seen in hosts.items() if seen.state is HostState.TAKEN}
         facts, owners = await asyncio.gather(self.facts.read(desired, draft.objects), self.owners(draft))
-        return Given(desired, draft.objects, replace(facts, owners=owners, release_bytes=draft.bytes))
+        return Given(desired, draft.objects, replace(facts, hosts=taken, owners=owners, release_bytes=draft.bytes))
 
     async def owners(self, draft: Draft) -> dict[str, Manifest]:
         """ServiceAccounts that a draft would make and that are there already, by name, with their annotations."""

@@ -17,6 +17,7 @@ from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.discovery import Served, discover
 from envprov.kube.holds import Holds
+from envprov.kube.reservations import Reservations
 from envprov.kube.resources import Resource
 from envprov.releases.engine import service_account_user
 from envprov.releases.stored import decode
@@ -39,11 +40,13 @@ class RemainsReader:
     Attributes:
         client: Speaks to the API server.
         holds: Finds what the environment holds elsewhere.
+        reservations: Finds the hosts that it has reserved.
 
     """
 
     client: KubeClient
     holds: Holds
+    reservations: Reservations
     _kinds: dict[tuple[str, str], Resource] = field(default_factory=dict, repr=False)
     """Every kind of which objects were read, by apiVersion and kind."""
 
@@ -59,7 +62,10 @@ class RemainsReader:
         """
         match seen.state:
             case NamespaceState.MISSING | NamespaceState.FOREIGN:
-                return Remains(seen, held=await self.holds.holding(identity.holder.key))
+                held, reserved = await asyncio.gather(
+                    self.holds.holding(identity.holder.key), self.reservations.of(identity)
+                )
+                return Remains(seen, held=held, reserved=reserved)
             case NamespaceState.TERMINATING:
                 pods = await self.client.list(resources.PODS, identity.namespace)
                 return Remains(seen, workloads=Workloads(pods=tuple(pods.items)))

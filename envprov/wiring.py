@@ -34,6 +34,7 @@ from envprov.gitlab.branch_files import BranchFileReader
 from envprov.gitlab.client import GitLabClient
 from envprov.gitlab_wiring import Loop, Shared, forge_of, gitlab_loops
 from envprov.guarding import LiveGuard
+from envprov.judging import Judge
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
 from envprov.kube.client import Connection, KubeClient
@@ -46,6 +47,7 @@ from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
+from envprov.kube.reservations import SELECTOR, Reservations
 from envprov.kube.resources import Resource
 from envprov.kube.usage import UsageReader
 from envprov.planning import Planner
@@ -55,6 +57,7 @@ from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
 from envprov.settings import Settings, read_signing_keys, read_tokens
+from envprov.waiting import BY_HOLDER, Waiting, holder_index
 from envprov.watched import (
     BASE_KINDS,
     BY_NAMESPACE,
@@ -144,13 +147,20 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             guarded = GuardMetrics(registry)
             guard = _guard(settings, connection, client, guarded)
             await guard.arming.start()
+            reservations = Reservations(client, settings.platform.control_namespace)
+            waiting = Waiting(caches[resources.LEASES])
+            caches[resources.LEASES].on_change(waiting.on_lease(queue.add))
+            caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add))
+            charts = _charts(settings, Path(folder), client, forge)
             cluster = LiveCluster(
                 client=client,
                 caches=caches,
                 helm=helm,
-                planner=_planner(client, helm, _charts(settings, Path(folder), client, forge)),
+                judge=Judge(client, _planner(client, helm, charts), reservations, waiting),
                 guard=guard,
-                remnants=RemainsReader(client, guard.holds),
+                remnants=RemainsReader(client, guard.holds, reservations),
+                reservations=reservations,
+                waiting=waiting,
                 worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
@@ -353,6 +363,14 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
             indexes={BY_ENVIRONMENT: environment_index},
         ),
         resources.NAMESPACES: Informer(client, resources.NAMESPACES, label_selector=ours, transform=keep_all),
+        resources.LEASES: Informer(
+            client,
+            resources.LEASES,
+            namespace=control_namespace,
+            label_selector=SELECTOR,
+            transform=keep_all,
+            indexes={BY_HOLDER: holder_index},
+        ),
     }
     for kind in BASE_KINDS:
         caches[kind] = Informer(client, kind, label_selector=ours, transform=keep_ours, indexes=by_namespace)

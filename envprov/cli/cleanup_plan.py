@@ -10,12 +10,24 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from envprov.cli.session import Session
-from envprov.domain.cleaning import Found, Orphan, Why, expired, holders_gone, orphaned, release_stuck, without_project
+from envprov.domain.cleaning import (
+    Found,
+    Orphan,
+    Why,
+    expired,
+    holders_gone,
+    hosts_left_over,
+    orphaned,
+    release_stuck,
+    without_project,
+)
 from envprov.domain.deliveries import Dismissal, Unwanted, Wanted
 from envprov.domain.environment import Environment, parse_environment
 from envprov.domain.errors import EnvprovError, InvalidRecord
 from envprov.domain.holds import GUARD, read_holds
+from envprov.domain.hosts import Reservation
 from envprov.kube.records import parse_project
+from envprov.kube.reservations import Reservations
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS, SERVICE_ACCOUNTS
 
 PAGE = 100
@@ -70,7 +82,8 @@ async def gather(
     """
     plan = _Plan(session, now, faults)
     findings: list[Finding] = []
-    # The namespaces first: a record that is made in between has its namespace later than itself.
+    # What environments have first: a record that is made in between has its namespace and hosts later than itself.
+    reserved = await plan.reading(plan.reservations.all())
     namespaces = await plan.reading(session.client.list(NAMESPACES, label_selector=f"{GUARD}=env", metadata_only=True))
     environments = await plan.reading(plan.environments())
     projects = await plan.reading(session.client.list(PROJECTS, session.namespace))
@@ -80,6 +93,7 @@ async def gather(
             findings += plan.projects(environments, {item["metadata"]["name"] for item in projects.items})
         if namespaces is not None:
             findings += plan.namespaces(namespaces.items, environments)
+        findings += plan.hosts(reserved or (), environments)
         findings += [
             Finding(one, None, "none: the controller unlocks it; `envprov status` says how it stands")
             for environment in environments
@@ -103,6 +117,11 @@ class _Plan:
     session: Session
     now: datetime
     faults: list[str]
+
+    @property
+    def reservations(self) -> Reservations:
+        """The reserved hosts of the control namespace."""
+        return Reservations(self.session.client, self.session.namespace)
 
     async def reading(self, work: Awaitable[_Read]) -> _Read | None:
         """What was read, or None with a fault more."""
@@ -161,6 +180,14 @@ class _Plan:
             if one.branch
             else Finding(one.found, None, by_hand)
             for one in orphans
+        ]
+
+    def hosts(self, reserved: Sequence[Reservation], environments: Sequence[Environment]) -> list[Finding]:
+        """Hosts that nobody gives back any more; each is looked at again before."""
+        give_back = self.reservations.release_left_over
+        return [
+            Finding(found, partial(give_back, reservation), "release")
+            for reservation, found in hosts_left_over(reserved, environments)
         ]
 
     async def tombstones(self, swept: set[str] | None) -> list[Finding]:

@@ -26,6 +26,7 @@ from envprov.domain.desired import Desired, desire
 from envprov.domain.environment import API_VERSION, Environment, parse_environment
 from envprov.domain.errors import ConfigError, Forbidden, NotOwned
 from envprov.domain.findings import Finding, downgrade
+from envprov.domain.hosts import own_host
 from envprov.domain.names import slug
 from envprov.domain.need import needs_of
 from envprov.domain.objects import OWNER
@@ -34,6 +35,7 @@ from envprov.domain.project import ChartSource, GitChart, LocalChart, Project, P
 from envprov.domain.rendered import read_rendered
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.record import check_name
+from envprov.kube.reservations import Reservations
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS
 from envprov.scratch import scratch
 from envprov.trial import Trial
@@ -122,9 +124,11 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         release = await planner.release(desired)
         seen, stored = await asyncio.gather(_namespace(client, desired), _stored(client, desired))
         draft = await planner.draft(release, is_upgrade=bool(stored))
-        given = await planner.given(desired, draft)
+        rendered = read_rendered(draft.objects, desired.identity.namespace)
+        hosts = {*rendered.hosts, *((own,) if (own := own_host(desired)) else ())}
+        reserved = await Reservations(client, session.namespace).look(desired.identity, hosts)
+        given = await planner.given(desired, draft, reserved)
     tried = await _try(client, given, exists=seen)
-    rendered = read_rendered(draft.objects, desired.identity.namespace)
     needs = needs_of(given)
     prices = settings.platform.prices
     return Outlook(

@@ -9,6 +9,7 @@ from typing import Any
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.guard import Policy
 from envprov.domain.holds import Account
+from envprov.domain.hosts import Reservation
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,38 @@ class ReleaseAccount:
 
     def __str__(self) -> str:
         return f"release ServiceAccount {self.account}"
+
+
+@dataclass(frozen=True)
+class ReserveHosts:
+    """Reservations of all of these hosts, or of none."""
+
+    identity: Identity
+    hosts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"reserve {', '.join(self.hosts)}"
+
+
+@dataclass(frozen=True)
+class MarkHost:
+    """A reservation says with which digest of chart and values it is needed no more; empty for never."""
+
+    reservation: Reservation
+    dropped_by: str
+
+    def __str__(self) -> str:
+        return f"{'drop' if self.dropped_by else 'keep'} host {self.reservation.host}"
+
+
+@dataclass(frozen=True)
+class ReleaseHost:
+    """The end of one reservation, and of no other that has its name later."""
+
+    reservation: Reservation
+
+    def __str__(self) -> str:
+        return f"release host {self.reservation.host}"
 
 
 @dataclass(frozen=True)
@@ -181,8 +214,10 @@ class DeleteNamespace:
 GuardAction = (
     DeleteCustom | HoldAccount | ReleaseAccount | FenceAccounts | MarkHusk | ClearNamespace | WithholdNamespace
 )
+HostAction = ReserveHosts | MarkHost | ReleaseHost
 Action = (
     GuardAction
+    | HostAction
     | ApplyObject
     | DeleteObject
     | QuietObject

@@ -12,6 +12,7 @@ from typing import Any
 from envprov.domain.environment import BRANCH, Environment, Type
 from envprov.domain.guard import ENVIRONMENT
 from envprov.domain.holds import Hold
+from envprov.domain.hosts import Reservation, left_over
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.objects import OWNER, PROJECT
 from envprov.domain.sweep import BRAKE_COUNT
@@ -176,6 +177,27 @@ def holders_gone(account: str, holds: Iterable[Hold], live: Collection[str]) -> 
         for hold in holds
         if hold.holder.kind == ENVIRONMENT and hold.holder.uid not in live
     )
+
+
+def hosts_left_over(
+    reservations: Iterable[Reservation], environments: Iterable[Environment]
+) -> tuple[tuple[Reservation, Found], ...]:
+    """
+    Reserved hosts whose environment is gone.
+
+    Args:
+        reservations: Read before *environments*: who reserves something is on record before.
+        environments: All of the control namespace.
+
+    """
+    live = [(environment.name, environment.uid) for environment in environments]
+    return tuple((one, _unused(one)) for one in left_over(reservations, live))
+
+
+def _unused(reservation: Reservation) -> Found:
+    tenant = reservation.tenant
+    evidence = f"branch {tenant.branch}; Environment {tenant.environment} with UID {tenant.uid} is not there"
+    return Found(f"host {reservation.host}", Why.HOLDER_GONE, reservation.since, evidence)
 
 
 def _unaccepted_since(environment: Environment) -> datetime:

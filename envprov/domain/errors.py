@@ -28,6 +28,7 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + InvalidBranchFile    .envprov.yaml of the branch is wrong or asks for more than its Project allows
       + PlanRefused          the chart breaks rules of docs/findings.md; names them all
       + AccountTaken         a ServiceAccount of the release belongs to somebody else after it was deployed
+      + HostTaken            another environment has reserved a host that this one wants
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
       + ForgeForbidden       GitLab does not let our token do it; says which right or scope is missing
@@ -195,6 +196,10 @@ class PlanRefused(TerminalError):
 
 class AccountTaken(TerminalError):
     """A ServiceAccount that the release has just installed belongs to another release, too."""
+
+
+class HostTaken(TerminalError):
+    """A host that the environment wants is reserved by another one; names that one. It is looked for again."""
 
 
 class RenderFailed(TerminalError):

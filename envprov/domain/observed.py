@@ -12,6 +12,7 @@ from envprov.domain.findings import Finding
 from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
+from envprov.domain.hosts import HostSeen, Reservation
 from envprov.domain.release import Release
 
 Manifest = Mapping[str, Any]
@@ -71,11 +72,13 @@ class Rendered:
     Attributes:
         owned: ServiceAccounts that the chart makes.
         referred: ServiceAccounts of other namespaces that it refers to.
+        hosts: Hosts that it claims, as far as they can be reserved.
 
     """
 
     owned: tuple[Account, ...] = ()
     referred: tuple[Account, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Observed:
     """What is wrong with the chart as it would be deployed; None while there is nothing to deploy."""
     accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
     """ServiceAccounts of other namespaces that the environment uses."""
+    hosts: Mapping[str, HostSeen] | None = None
+    """Hosts that the chart and the Project want; None if nobody knows which, for the chart was not rendered again."""
+    reserved: tuple[Reservation, ...] = ()
+    """Hosts that the environment has reserved."""
     health: Health | None = None
 
 
@@ -126,6 +133,8 @@ class Remains:
     """Everything else that may be deleted here; None if nobody looked, for only a husk needs it."""
     held: tuple[Account, ...] = ()
     """ServiceAccounts elsewhere that still carry the environment's hold; looked for when its namespace is gone."""
+    reserved: tuple[Reservation, ...] = ()
+    """Hosts that the environment still has reserved; looked for then, too."""
 
 
 @dataclass(frozen=True)

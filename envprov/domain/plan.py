@@ -19,15 +19,19 @@ from envprov.domain.actions import (
     DeleteObject,
     DeployRelease,
     HoldAccount,
+    MarkHost,
+    ReleaseHost,
+    ReserveHosts,
     RollBackRelease,
     UninstallRelease,
 )
 from envprov.domain.desired import Desired
 from envprov.domain.drift import drifted
-from envprov.domain.errors import GhostObjects, NotOwned, PlanRefused
+from envprov.domain.errors import GhostObjects, HostTaken, NotOwned, PlanRefused
 from envprov.domain.findings import refusing
 from envprov.domain.guard import KEEP, Policy
 from envprov.domain.health import Condition
+from envprov.domain.hosts import HostState, taken
 from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
 from envprov.domain.quantity import same
@@ -99,6 +103,16 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         if decided is not None:
             return decided
     return Plan(Phase.READY, desired.url or f"ready in namespace {desired.identity.namespace}")
+
+
+def give_back_hosts(_desired: Desired, observed: Observed) -> Plan | None:
+    """Nobody keeps hosts from others for a release that is refused and was never deployed."""
+    is_refused = observed.chart_fault is not None or bool(refusing(observed.findings or ()))
+    nothing_stands = observed.release is not None and observed.release.state is ReleaseState.ABSENT
+    if not (is_refused and nothing_stands and observed.reserved):
+        return None
+    back = tuple(ReleaseHost(one) for one in observed.reserved)
+    return Plan(Phase.PREPARING, "gives back the hosts that it cannot use", (back,), look_again=SOON)
 
 
 def check_before_anything(desired: Desired, observed: Observed) -> Plan | None:
@@ -212,6 +226,22 @@ def check_chart(_desired: Desired, observed: Observed) -> Plan | None:
     return None
 
 
+def reserve_hosts(desired: Desired, observed: Observed) -> Plan | None:
+    """Every host that the chart claims belongs to this environment before Helm runs, or Helm does not run."""
+    if observed.hosts is None:
+        return None
+    others = {host: seen.by for host, seen in observed.hosts.items() if seen.state is HostState.TAKEN}
+    if others:
+        raise HostTaken(taken(others))
+    free = tuple(sorted(host for host, seen in observed.hosts.items() if seen.state is HostState.FREE))
+    reservation: tuple[Action, ...] = (ReserveHosts(desired.identity, free),) if free else ()
+    # What is not wanted any more is ours until Helm has taken it away: whoever ends in between must still know.
+    wanted = {one.host: "" if one.host in observed.hosts else observed.digest or "" for one in observed.reserved}
+    marks = tuple(MarkHost(one, wanted[one.host]) for one in observed.reserved if one.dropped_by != wanted[one.host])
+    waves = tuple(wave for wave in (reservation, marks) if wave)
+    return Plan(Phase.PREPARING, "reserves its hosts", waves, look_again=SOON) if waves else None
+
+
 def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
     """The release with the wanted chart and values, after getting it out of a state in which Helm refuses."""
     release, digest = observed.release, observed.digest
@@ -234,6 +264,12 @@ def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
     return Plan(Phase.DEPLOYING, f"{verb} release {name}", ((DeployRelease(desired, digest),),), look_again=SOON)
 
 
+def release_hosts(_desired: Desired, observed: Observed) -> Plan | None:
+    """Hosts that the release which is now in force does not claim any more."""
+    over = tuple(ReleaseHost(one) for one in observed.reserved if one.dropped_by and one.dropped_by == observed.digest)
+    return Plan(Phase.STARTING, "gives back hosts", (over,), look_again=SOON) if over else None
+
+
 def await_health(_desired: Desired, observed: Observed) -> Plan | None:
     """Workloads tell their own health; watches wake us."""
     if observed.health is None or observed.health.condition is Condition.HEALTHY:
@@ -244,6 +280,7 @@ def await_health(_desired: Desired, observed: Observed) -> Plan | None:
 
 
 STEPS: tuple[Step, ...] = (
+    give_back_hosts,
     check_before_anything,
     admit_to_budget,
     ensure_namespace,
@@ -251,8 +288,10 @@ STEPS: tuple[Step, ...] = (
     ensure_base,
     await_quota,
     check_chart,
+    reserve_hosts,
     hold_shared_accounts,
     deploy_release,
+    release_hosts,
     await_health,
 )
 

@@ -1,4 +1,4 @@
-"""What a rendered chart does with ServiceAccounts: those it makes, and those of other namespaces it refers to."""
+"""What a rendered chart does with ServiceAccounts (those it makes, those of others it refers to), and its hosts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from envprov.domain.charted import flat
+from envprov.domain.charted import charted, flat
 from envprov.domain.claims import SOURCES, Collector
 from envprov.domain.custom import KNOWN, Custom
 from envprov.domain.holds import Account
+from envprov.domain.host_claims import claimed
 from envprov.domain.loose import mapping, text
 from envprov.domain.observed import Rendered
 from envprov.domain.usage import EVERY
@@ -27,8 +28,9 @@ def read_rendered(objects: Iterable[Mapping[str, Any]], namespace: str) -> Rende
 
     """
     owned: set[Account] = set()
+    given_objects = tuple(objects)
     collector = Collector(datetime.fromtimestamp(0, UTC))  # ages nothing: what is rendered has no dates
-    for number, given in enumerate(flat(objects)):
+    for number, given in enumerate(flat(given_objects)):
         metadata = mapping(given.get("metadata"))
         home = text(metadata.get("namespace")) or namespace
         item = {**given, "metadata": {**metadata, "namespace": home, "uid": f"rendered-{number}"}}
@@ -46,4 +48,5 @@ def read_rendered(objects: Iterable[Mapping[str, Any]], namespace: str) -> Rende
         for account in collector.finish().claims
         if account.namespace not in {namespace, EVERY} and account.name != EVERY
     }
-    return Rendered(tuple(sorted(owned)), tuple(sorted(referred - owned)))
+    hosts = claimed(charted(given_objects, namespace, {}))
+    return Rendered(tuple(sorted(owned)), tuple(sorted(referred - owned)), hosts)

@@ -24,6 +24,7 @@ from envprov.domain.actions import (
     MarkHusk,
     QuietObject,
     ReleaseAccount,
+    ReleaseHost,
     UninstallRelease,
     WithholdNamespace,
 )
@@ -147,10 +148,11 @@ def descend(identity: Identity, remains: Remains, course: Course) -> Descent:
 
 
 def _let_go(identity: Identity, remains: Remains, course: Course, message: str) -> Descent:
-    """The environment's own holds on shared ServiceAccounts: last, since anything before could still use them."""
+    """The environment's own holds on what others want: last, since anything before could still use it."""
+    hosts: tuple[Action, ...] = tuple(ReleaseHost(one) for one in remains.reserved)
     if remains.held and course.guard is not None and course.guard.disarmed:
-        return _disarmed(course.guard)
-    wave = tuple(ReleaseAccount(identity, account) for account in remains.held)
+        return replace(_disarmed(course.guard), waves=(hosts,) if hosts else ())
+    wave = (*hosts, *(ReleaseAccount(identity, account) for account in remains.held))
     return Descent(Step.NAMESPACE_GONE, message, (wave,) if wave else ())
 
 

@@ -158,6 +158,7 @@ def work(there: Installation, commits: Commits) -> None:
     there.project(
         "shop",
         branchFile=UNREAD,
+        host="{slug}.rights.example.com",
         access=[{"user": f"{role}@example.com", "role": role} for role in ("view", "edit", "admin")],
         copySecrets=[{"namespace": there.namespace, "name": "registry-pull", "imagePull": True}],
         values={"extra": EVERYTHING},

@@ -11,6 +11,7 @@ from typing import Any
 from envprov.domain.desired import Desired, Identity, desire
 from envprov.domain.environment import Environment, parse_environment
 from envprov.domain.health import Workloads
+from envprov.domain.hosts import Reservation, Tenant, lease_name, tenant_of
 from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Observed, Remains
 from envprov.domain.platform import Platform
 from envprov.domain.project import Project
@@ -152,6 +153,12 @@ def remains(**changes: Any) -> Remains:  # noqa: ANN401 - any field of Remains
     }
     given = Remains(ours(), tools, release=release(ReleaseState.ABSENT), others=())
     return replace(given, **changes)
+
+
+def reservation(host: str, tenant: Tenant | None = None, **changes: Any) -> Reservation:  # noqa: ANN401 - any field
+    """Return a host that the environment, or another one, has reserved."""
+    whose, name = tenant or tenant_of(IDENTITY), lease_name(host)
+    return replace(Reservation(host, whose, CONTROL, name, f"u-{name}", "1", NOW), **changes)
 
 
 # --- Workloads

@@ -20,20 +20,25 @@ from envprov.domain.actions import (
     FenceAccounts,
     GuardAction,
     HoldAccount,
+    HostAction,
+    MarkHost,
     MarkHusk,
     QuietObject,
     ReleaseAccount,
+    ReleaseHost,
+    ReserveHosts,
     RollBackRelease,
     UninstallRelease,
     WithholdNamespace,
 )
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
-from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, Invalid, TerminalError
+from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, HostTaken, Invalid, TerminalError
 from envprov.domain.findings import Finding
 from envprov.domain.guard import KEEP, Policy, Verdict
 from envprov.domain.health import Condition, Health, Workloads
 from envprov.domain.holds import FENCED, HUSK, RELEASED, STATE, Account
+from envprov.domain.hosts import HostSeen, HostState, Reservation, taken, tenant_of
 from envprov.domain.objects import HUSK_QUOTA
 from envprov.domain.observed import (
     AccountSeen,
@@ -47,7 +52,7 @@ from envprov.domain.observed import (
 )
 from envprov.domain.project import Project
 from envprov.domain.release import Release, ReleaseState
-from tests.unit.builders import CONTROL, Manifest, stored
+from tests.unit.builders import CONTROL, Manifest, reservation, stored
 
 OWN_ACCESS = ("RoleBinding", "envprov-controller")
 
@@ -132,7 +137,9 @@ class FakeCluster:
         disarmed: Why the guard is disarmed, if it is.
         asked: How often the guard was asked.
         elsewhere: ServiceAccounts of other namespaces, with who holds them.
-        rendered: What the chart does with ServiceAccounts.
+        rendered: What the chart does with ServiceAccounts, and the hosts that it claims.
+        leases: Hosts that the environment has reserved.
+        taken: Who has hosts that others have reserved.
         findings: What is wrong with the chart.
         hooks: ServiceAccounts that the hooks of the release's end run as.
         custom: Names of custom resources.
@@ -166,6 +173,8 @@ class FakeCluster:
     elsewhere: dict[Account, Elsewhere] = field(default_factory=dict)
     rendered: Rendered = field(default_factory=Rendered)
     findings: tuple[Finding, ...] = ()
+    leases: dict[str, Reservation] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
     hooks: frozenset[str] = frozenset()
     custom: list[str] = field(default_factory=list)
     others: tuple[Manifest, ...] = ()
@@ -207,6 +216,8 @@ class FakeCluster:
                 rendered=Rendered() if in_sync else self.rendered,
                 findings=None if in_sync else self.findings,
                 accounts=self._accounts(desired, in_sync=in_sync),
+                hosts=None if in_sync or digest is None else self._hosts(),
+                reserved=tuple(self.leases.values()),
             )
         self.faults.end(number)
         return observed
@@ -239,7 +250,9 @@ class FakeCluster:
         if namespace.state is not NamespaceState.OURS:
             key = identity.holder.key
             held = tuple(sorted(account for account, one in self.elsewhere.items() if key in one.holds))
-            found = Remains(namespace, held=() if namespace.state is NamespaceState.TERMINATING else held)
+            is_going = namespace.state is NamespaceState.TERMINATING
+            reserved = () if is_going else tuple(self.leases.values())
+            found = Remains(namespace, held=() if is_going else held, reserved=reserved)
         else:
             kinds = {"RoleBinding", "ServiceAccount", "ResourceQuota"}
             tools = {key: item for key, item in self.live.items() if key[0] in kinds}
@@ -305,6 +318,14 @@ class FakeCluster:
             for account in sorted(wanted)
         }
 
+    def _hosts(self) -> dict[str, HostSeen]:
+        def seen(host: str) -> HostSeen:
+            if host in self.leases:
+                return HostSeen(HostState.OURS)
+            return HostSeen(HostState.TAKEN, self.taken[host]) if host in self.taken else HostSeen(HostState.FREE)
+
+        return {host: seen(host) for host in self.rendered.hosts}
+
     def _custom(self, identity: Identity, name: str) -> Manifest:
         metadata = {"name": name, "namespace": identity.namespace, "uid": f"u-{name}"}
         return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata}
@@ -337,6 +358,8 @@ class FakeCluster:
                 self._uninstall(identity)
             case DeleteNamespace():
                 self._delete_namespace(action)
+            case ReserveHosts() | MarkHost() | ReleaseHost():
+                self._host(action)
             case _:
                 self._guard(action)
         return None
@@ -365,6 +388,20 @@ class FakeCluster:
                 self._note(namespace, uid, RELEASED, uid)
             case WithholdNamespace(namespace=namespace, uid=uid):
                 del self._namespace(namespace, uid)["annotations"][RELEASED]
+
+    def _host(self, action: HostAction) -> None:
+        match action:
+            case ReserveHosts(identity=identity, hosts=hosts):
+                lost = {host: self.taken[host] for host in hosts if host in self.taken}
+                if lost:
+                    raise HostTaken(taken(lost))
+                for host in hosts:
+                    self.leases[host] = reservation(host, tenant_of(identity))
+            case MarkHost(reservation=one, dropped_by=digest):
+                self.leases[one.host] = replace(one, dropped_by=digest)
+            case ReleaseHost(reservation=one):
+                assert self.release.state in {ReleaseState.ABSENT, ReleaseState.DEPLOYED}
+                self.leases.pop(one.host, None)
 
     def fenced(self, namespace: str) -> set[str]:
         """Names of the ServiceAccounts that get no new pods and tokens."""
@@ -448,6 +485,7 @@ class FakeCluster:
     async def _deploy(self, desired: Desired, digest: str) -> None:
         for account in (*desired.shared, *self.rendered.referred):
             assert desired.identity.holder.key in self.elsewhere[account].holds, f"{account} is not held"
+        assert set(self.rendered.hosts) <= self.leases.keys(), "a host is not reserved"
         name, revision = desired.identity.name, self.release.revision + 1
         if self.release.state.value.startswith("pending"):
             raise Invalid("another operation is in progress")

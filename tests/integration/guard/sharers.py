@@ -25,19 +25,30 @@ from envprov.domain.names import slug
 from envprov.domain.platform import Platform
 from envprov.domain.policies import REAPPLIED, policies
 from envprov.guarding import LiveGuard
+from envprov.judging import Judge
 from envprov.kube.arming import Arming
 from envprov.kube.client import Connection, KubeClient, Object
 from envprov.kube.environments import Environments
 from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.records import ControllerRecords
-from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS, NAMESPACES, ROLE_BINDINGS, SERVICE_ACCOUNTS, Resource
+from envprov.kube.reservations import Reservations
+from envprov.kube.resources import (
+    CONFIG_MAPS,
+    ENVIRONMENTS,
+    LEASES,
+    NAMESPACES,
+    ROLE_BINDINGS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
 from envprov.kube.transport import Request
 from envprov.kube.usage import UsageReader
 from envprov.planning import Planner
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
+from envprov.waiting import BY_HOLDER, Waiting, holder_index
 from tests.cluster import Cluster
 from tests.integration.guard.worlds import MANAGER, manifest
 
@@ -121,15 +132,19 @@ def controller(cluster: Cluster, client: KubeClient, control_namespace: str, own
         interval=timedelta(hours=1),
     )
     holds = Holds(client)
+    reservations = Reservations(client, control_namespace)
     guard = Narrow(client, holds, UsageReader(client, decode), arming, own=own or control_namespace)
     read = Read()
+    waiting = Waiting(Informer(client, LEASES, indexes={BY_HOLDER: holder_index}))
     live = LiveCluster(
         client=client,
         caches={},
         helm=cast("Helm", Absent()),
-        planner=cast("Planner", Absent()),
+        judge=Judge(client, cast("Planner", Absent()), reservations, waiting),
         guard=guard,
-        remnants=RemainsReader(client, holds),
+        remnants=RemainsReader(client, holds, reservations),
+        reservations=reservations,
+        waiting=waiting,
         worker="a-test",
         now=_now,
     )

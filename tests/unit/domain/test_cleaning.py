@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.cleaning import STUCK_AFTER, Why, expired, holders_gone, orphaned, release_stuck, without_project
+from envprov.domain.cleaning import (
+    STUCK_AFTER,
+    Why,
+    expired,
+    holders_gone,
+    hosts_left_over,
+    orphaned,
+    release_stuck,
+    without_project,
+)
 from envprov.domain.environment import Environment
 from envprov.domain.holds import Hold, Holder
+from envprov.domain.hosts import Tenant
 from envprov.domain.names import slug
-from tests.unit.builders import CONTROL, NOW, SLUG, environment, reported
+from tests.unit.builders import CONTROL, NOW, SLUG, environment, reported, reservation
 
 GRACE = timedelta(minutes=10)
 FIFTH = Fraction(1, 5)
@@ -157,3 +167,11 @@ def test_holds_of_environments_that_are_gone() -> None:
     (found,) = holders_gone("shared/deployer", [gone, there, pod, declared], {"uid-b"})
     assert (found.why, found.what) == (Why.HOLDER_GONE, "hold on ServiceAccount shared/deployer")
     assert "envprov-system/a with UID uid-a is not there" in found.evidence
+
+
+def test_hosts_of_environments_that_are_gone() -> None:
+    mine, gone = reservation("a.example.com"), reservation("b.example.com", Tenant(SLUG, "u-old", "shop", "feature/x"))
+    ((found, row),) = hosts_left_over([mine, gone], [environment()])
+    assert found == gone
+    assert (row.what, row.why, row.since) == ("host b.example.com", Why.HOLDER_GONE, NOW)
+    assert row.evidence == f"branch feature/x; Environment {SLUG} with UID u-old is not there"

@@ -88,6 +88,7 @@ def rich(live: dict[Key, Manifest], **changes: Any) -> Observed:  # noqa: ANN401
 
 def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
     assert [step.__name__ for step in STEPS] == [
+        "give_back_hosts",
         "check_before_anything",
         "admit_to_budget",
         "ensure_namespace",
@@ -95,8 +96,10 @@ def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
         "ensure_base",
         "await_quota",
         "check_chart",
+        "reserve_hosts",
         "hold_shared_accounts",
         "deploy_release",
+        "release_hosts",
         "await_health",
     ]
 
