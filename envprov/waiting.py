@@ -79,14 +79,16 @@ class Waiting:
 
         return handler
 
-    def on_environment(self, add: Wake) -> Callable[[Manifest], None]:
-        """A handler that wakes whoever wants a host with the name of an environment in it that goes."""
+    def on_environment(self, add: Wake, environments: Informer) -> Callable[[Manifest], None]:
+        """A handler that wakes whoever wants what an Environment bore in its name, or has left, when it is gone."""
 
         def handler(manifest: Manifest) -> None:
             name = manifest["metadata"]["name"]
-            if "deletionTimestamp" in manifest["metadata"]:
-                for environment, hosts in self._wanted.items():
-                    if any(bears(host, name) for host in hosts):
-                        add(environment)
+            if not self._wanted or environments.get(name, manifest["metadata"]["namespace"]) is not None:
+                return
+            left = [read_reservation(item) for item in self.cache.by_index(BY_HOLDER, name)]
+            for environment, hosts in self._wanted.items():
+                if any(bears(host, name) or any(one and overlaps(host, one.host) for one in left) for host in hosts):
+                    add(environment)
 
         return handler

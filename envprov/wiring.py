@@ -150,8 +150,8 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             reservations = Reservations(client, settings.platform.control_namespace)
             waiting = Waiting(caches[resources.LEASES])
             caches[resources.LEASES].on_change(waiting.on_lease(queue.add))
-            caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add))
             charts = _charts(settings, Path(folder), client, forge)
+            caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add, caches[resources.ENVIRONMENTS]))
             cluster = LiveCluster(
                 client=client,
                 caches=caches,

@@ -27,6 +27,7 @@ from envprov.kube.resources import ENVIRONMENTS, LEASES
 from envprov.waiting import BY_HOLDER, Waiting, holder_index
 from tests.cluster import Cluster
 from tests.eventually import eventually_async
+from tests.integration.guard.test_every_write import Killed, Mortal
 from tests.integration.records import install_definition
 from tests.unit.builders import NOW
 
@@ -296,39 +297,98 @@ def test_a_lease_that_envprov_did_not_make_is_left_alone(story: Callable[[Story]
     story(told)
 
 
+@asynccontextmanager
+async def following(world: World) -> AsyncIterator[tuple[Waiting, list[str]]]:
+    """Caches as the controller has them, and who was woken."""
+    client, namespace = world.clients[1], world.namespace
+    leases = Informer(client, LEASES, namespace=namespace, label_selector=SELECTOR, indexes={BY_HOLDER: holder_index})
+    environments = Informer(client, ENVIRONMENTS, namespace=namespace)
+    waiting, woken = Waiting(leases), list[str]()
+    leases.on_change(waiting.on_lease(woken.append))
+    environments.on_change(waiting.on_environment(woken.append, environments))
+    running = [asyncio.create_task(cache.run()) for cache in (leases, environments)]
+    try:
+        await asyncio.gather(leases.synced.wait(), environments.synced.wait())
+        yield waiting, woken
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+
+
+async def is_woken(woken: list[str], identity: Identity) -> None:
+    """Wait until an environment is woken."""
+
+    async def fact() -> bool:
+        return identity.name in woken
+
+    await eventually_async(fact, within=5, message="nobody woke it")
+    woken.clear()
+
+
+async def seen_of(waiting: Waiting, identity: Identity) -> Reservation:
+    """Wait until the cache shows the one reservation of an environment."""
+
+    async def fact() -> tuple[Reservation, ...]:
+        return waiting.own(identity, {})
+
+    (found,) = await eventually_async(fact, message="the cache does not show it")
+    return found
+
+
 def test_who_waits_for_a_host_is_woken_when_it_is_free(story: Callable[[Story], None]) -> None:
     async def told(world: World) -> None:
         one, other = await world.environment("one"), await world.environment("other")
-        cache = Informer(
-            world.clients[1],
-            LEASES,
-            namespace=world.namespace,
-            label_selector=SELECTOR,
-            indexes={BY_HOLDER: holder_index},
-        )
-        waiting, woken = Waiting(cache), list[str]()
-        cache.on_change(waiting.on_lease(woken.append))
-        running = asyncio.create_task(cache.run())
-        try:
+        async with following(world) as (waiting, woken):
             await world.doors[0].reserve(one, ["a.example.com"])
-
-            async def own() -> tuple[Reservation, ...]:
-                return waiting.own(one, {})
-
-            (reservation,) = await eventually_async(own, message="the cache does not show it")
+            reservation = await seen_of(waiting, one)
             assert woken == []
             waiting.expect(other.name, ["a.example.com"])
             await world.doors[0].release(reservation)
             waiting.gave_back(reservation)
             assert waiting.own(one, {}) == (), "what was given back is not ours, whatever the cache shows"
+            await is_woken(woken, other)
+            waiting.expect(other.name, [])
+            await world.doors[0].reserve(one, ["a.example.com"])
+            assert (await seen_of(waiting, one)).host == "a.example.com"
+            assert woken == [], "it wants nothing any more"
 
-            async def is_woken() -> bool:
-                return other.name in woken
+    story(told)
 
-            await eventually_async(is_woken, within=5, message="nobody woke it")
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+
+def test_who_waits_is_woken_when_an_environment_goes_without_giving_back(story: Callable[[Story], None]) -> None:
+    async def told(world: World) -> None:
+        one, other = await world.environment("one"), await world.environment("other")
+        async with following(world) as (waiting, woken):
+            await world.doors[0].reserve(one, ["a.example.com"])
+            await seen_of(waiting, one)
+            waiting.expect(other.name, ["a.example.com"])
+            await world.forget(one)
+            await is_woken(woken, other)
+            assert await world.heard(0, other, "a.example.com") == ""
+            third = await world.environment("third")
+            waiting.expect(other.name, [f"api.{third.name}.example.com"])
+            await world.forget(third)
+            await is_woken(woken, other)
+
+    story(told)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_whoever_is_cut_off_at_any_write_leaves_what_the_next_one_can_go_on_with(
+    lonely: Cluster, story: Callable[[Story], None], *, late: bool
+) -> None:
+    async def told(world: World) -> None:
+        for number in range(8):
+            one = await world.environment(f"mortal/{number}")
+            hosts = [f"a-{number}.example.com", f"*.{one.name}.example.com", f"b-{number}.shop-frontend.example.com"]
+            async with Mortal.connect(Connection(lonely.kubeconfig)) as client:
+                client.dies_at, client.is_late = number, late
+                with suppress(Killed):
+                    await Reservations(client, world.namespace).reserve(one, hosts)
+            await world.doors[1].reserve(one, hosts)
+            assert await world.doors[0].look(one, hosts) == dict.fromkeys(sorted(hosts), OURS)
+            assert all(found.is_settled for found in await world.doors[0].of(one))
+        assert number > len(client.writes), "not every write was cut off"
 
     story(told)
