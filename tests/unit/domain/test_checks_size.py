@@ -149,8 +149,8 @@ def test_too_many_objects_are_told_with_the_largest_makers() -> None:
     ],
 )
 def test_services_that_take_ports_of_the_nodes_are_named(spec: Manifest, field: str) -> None:
-    custom = {"default": "lb", "custom": {"lb": {"cpu": "1", "memory": "1Gi", "memoryLimit": "1Gi", "pods": 1}}}
-    custom["custom"]["lb"]["loadBalancers"] = 1  # type: ignore[index] - a literal of two shapes
+    balanced = {"cpu": "1", "memory": "1Gi", "memoryLimit": "1Gi", "pods": 1, "loadBalancers": 1}
+    custom = {"default": "lb", "custom": {"lb": balanced}}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{}]} | spec}
     (finding,) = found(service, sizes=custom)
     assert (finding.reason, str(finding.subject), finding.field) == ("NodePortsUsed", "Service web", field)
