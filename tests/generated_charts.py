@@ -144,7 +144,7 @@ def _times(value: object, scale: int) -> str:
 def _resources(luck: random.Random) -> Manifest | None:
     match luck.choices(["none", "limits", "requests", "both", "odd"], [4, 4, 4, 6, 1])[0]:
         case "none":
-            nothing: list[Manifest | None] = [None, {}, {"requests": {}}]
+            nothing: list[Manifest | None] = [None, {}, {"requests": {}}, {"requests": {"cpu": None}}]
             return luck.choice(nothing)
         case "limits":
             return {"limits": _list(luck, share=0.7, scale=2)}

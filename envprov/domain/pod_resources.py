@@ -90,12 +90,14 @@ def quantity(value: object) -> Decimal | None:
     A quantity as it stands in a manifest.
 
     Args:
-        value: A string, or a number as YAML reads it.
+        value: A string, or a number as YAML reads it; null is zero.
 
     Returns:
         Its value, rounded up to milli as the API server stores it; None if it is none, or is negative.
 
     """
+    if value is None:
+        return Decimal(0)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

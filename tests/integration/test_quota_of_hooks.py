@@ -166,7 +166,7 @@ def _written(folder: Path, story: Story) -> Path:
 
 
 def _install(cluster: Cluster, namespace: str, chart: Path, *, patient: bool) -> bool:
-    command = [cluster.binaries / "helm", "install", "app", chart, "-n", namespace]
+    command: list[str | Path] = [cluster.binaries / "helm", "install", "app", chart, "-n", namespace]
     command += ["--kubeconfig", cluster.kubeconfig, "--timeout", "60s" if patient else "3s"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
