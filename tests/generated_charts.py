@@ -94,7 +94,7 @@ def chart(seed: int) -> GeneratedChart:
 
 def full_of(kind: str, count: int) -> GeneratedChart:
     """A chart of nothing but objects of a kind."""
-    api_version, spec = {
+    kinds: dict[str, tuple[str, Manifest]] = {
         "ConfigMap": ("v1", {"data": {}}),
         "Secret": ("v1", {"stringData": {}}),
         "Ingress": ("networking.k8s.io/v1", {"spec": _INGRESS}),
@@ -102,7 +102,8 @@ def full_of(kind: str, count: int) -> GeneratedChart:
             "batch/v1",
             {"spec": {"suspend": True, "template": _template({"containers": [_container("one")], "job": True})}},
         ),
-    }[kind]
+    }
+    api_version, spec = kinds[kind]
     objects = tuple(_object(api_version, kind, f"many-{number}", copy.deepcopy(spec)) for number in range(count))
     return GeneratedChart(f"{count} of {kind}", "S", objects)
 
@@ -143,7 +144,8 @@ def _times(value: object, scale: int) -> str:
 def _resources(luck: random.Random) -> Manifest | None:
     match luck.choices(["none", "limits", "requests", "both", "odd"], [4, 4, 4, 6, 1])[0]:
         case "none":
-            return luck.choice([None, {}, {"requests": {}}])
+            nothing: list[Manifest | None] = [None, {}, {"requests": {}}, {"requests": {"cpu": None}}]
+            return luck.choice(nothing)
         case "limits":
             return {"limits": _list(luck, share=0.7, scale=2)}
         case "requests":
@@ -152,17 +154,16 @@ def _resources(luck: random.Random) -> Manifest | None:
             requests = _list(luck, share=0.8, scale=1)
             return {"requests": requests, "limits": {name: _times(value, 2) for name, value in requests.items()}}
         case _:
-            return luck.choice(
-                [
-                    {"requests": {"memory": "600Mi"}},
-                    {"requests": {"memory": "512Mi"}},
-                    {"requests": {"cpu": "200m"}, "limits": {"cpu": "199m"}},
-                    {"limits": {"cpu": "4001m"}, "requests": {"cpu": "1m"}},
-                    {"limits": {"cpu": 4}, "requests": {"cpu": "1m"}},
-                    {"requests": {"ephemeral-storage": "1025Mi"}},
-                    {"requests": {"cpu": "-1m"}},
-                ]
-            )
+            odd: list[Manifest] = [
+                {"requests": {"memory": "600Mi"}},
+                {"requests": {"memory": "512Mi"}},
+                {"requests": {"cpu": "200m"}, "limits": {"cpu": "199m"}},
+                {"limits": {"cpu": "4001m"}, "requests": {"cpu": "1m"}},
+                {"limits": {"cpu": 4}, "requests": {"cpu": "1m"}},
+                {"requests": {"ephemeral-storage": "1025Mi"}},
+                {"requests": {"cpu": "-1m"}},
+            ]
+            return luck.choice(odd)
 
 
 def _pod(luck: random.Random) -> Manifest:

@@ -90,12 +90,14 @@ def quantity(value: object) -> Decimal | None:
     A quantity as it stands in a manifest.
 
     Args:
-        value: A string, or a number as YAML reads it.
+        value: A string, or a number as YAML reads it; null is zero.
 
     Returns:
         Its value, rounded up to milli as the API server stores it; None if it is none, or is negative.
 
     """
+    if value is None:
+        return Decimal(0)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -108,7 +110,7 @@ def quantity(value: object) -> Decimal | None:
 
 def quantities(value: object) -> dict[str, Decimal]:
     """A list of resources; what is no quantity is left out, for a check of its own says so."""
-    read = {name: quantity(given) for name, given in mapping(value).items() if isinstance(name, str)}
+    read = {str(name): quantity(given) for name, given in mapping(value).items()}
     return {name: given for name, given in read.items() if given is not None}
 
 
@@ -165,7 +167,7 @@ def pod_resources(spec: Manifest, limits: Limits, overhead: Amounts) -> Resource
     requests = _together([each.requests for each in containers], [(each.requests, stays) for each, stays in before])
     bounds = _together([each.limits for each in containers], [(each.limits, stays) for each, stays in before])
     own = _pod_level(spec, requests, bounds, [*containers, *(each for each, _ in before)])
-    requests, bounds = requests | own.requests, bounds | own.limits
+    requests, bounds = {**requests, **own.requests}, {**bounds, **own.limits}
     # A container without a limit may use the overhead too: only limits that there are grow.
     grown = {name: value for name, value in overhead.items() if bounds.get(name)}
     return Resources(plus(requests, overhead), plus(bounds, grown))
@@ -190,7 +192,7 @@ def charge(spec: Manifest, limits: Limits, overhead: Amounts) -> dict[str, Decim
 
 def pod_level(name: str) -> bool:
     """Whether a pod as a whole can have a resource."""
-    return name in {"cpu", "memory"} or name.startswith("hugepages-")
+    return name in {"cpu", "memory"} or str(name).startswith("hugepages-")
 
 
 def _together(containers: list[Amounts], before: list[tuple[Amounts, bool]]) -> dict[str, Decimal]:

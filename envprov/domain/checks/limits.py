@@ -13,7 +13,15 @@ from envprov.domain.checking import Given
 from envprov.domain.findings import Finding, Rule, Severity
 from envprov.domain.loose import mapping, text, within
 from envprov.domain.need import shown
-from envprov.domain.pod_resources import Limits, container_resources, limits_of, pod_level, pod_resources, quantity
+from envprov.domain.pod_resources import (
+    Limits,
+    container_resources,
+    limits_of,
+    pod_level,
+    pod_resources,
+    quantities,
+    quantity,
+)
 
 Manifest = Mapping[str, Any]
 
@@ -147,8 +155,9 @@ def _pod(pod: PodTemplate, limits: Limits) -> Iterator[Finding]:
     own = {part: mapping(within(pod.spec, "resources").get(part)) for part in ("requests", "limits")}
     bare = {key: value for key, value in pod.spec.items() if key != "resources"}
     together = pod_resources(bare, limits, {})
+    bounds = quantities(own["limits"])
     for name in own["requests"]:
-        asked, bound = quantity(own["requests"][name]), quantity(own["limits"].get(name))
+        asked, bound = quantity(own["requests"][name]), bounds.get(name)
         if asked is None or not pod_level(name):
             continue
         said = own["requests"][name]
@@ -159,9 +168,8 @@ def _pod(pod: PodTemplate, limits: Limits) -> Iterator[Finding]:
             sum_ = shown(name, together.requests[name])
             message = f"the pod requests {said} {_word(name)}, and its containers request {sum_} together"
             yield CONTAINER_ABOVE_POD.found(pod.owner.subject, f"{path}.requests.{name}", message)
-    for name in own["limits"]:
-        bound = quantity(own["limits"][name])
-        if bound is not None and pod_level(name):
+    for name, bound in bounds.items():
+        if pod_level(name):
             yield from _above_pod(pod, name, bound, limits)
 
 
@@ -183,12 +191,11 @@ def _above_pod(pod: PodTemplate, name: str, bound: Decimal, limits: Limits) -> I
 def _claim(item: Charted, path: str, spec: Manifest, most: Decimal | None) -> Iterator[Finding]:
     asked = within(spec, "resources", "requests").get("storage")
     value, field = quantity(asked), f"{path}.resources.requests.storage"
-    if asked is None:
-        yield CLAIM_WITHOUT_STORAGE.found(
-            item.subject, field, "the claim does not say how much storage it wants", f"Set {field}."
-        )
-    elif value is None:
+    if value is None:
         yield QUANTITY_INVALID.found(item.subject, field, f"{asked!r} is no quantity")
+    elif not value:
+        message = "the claim does not say how much storage it wants"
+        yield CLAIM_WITHOUT_STORAGE.found(item.subject, field, message, f"Set {field}.")
     elif most is not None and value > most:
         message = f"the claim asks for {asked}, and one claim may have {shown('storage', most)}"
         yield CLAIM_TOO_LARGE.found(item.subject, field, message)

@@ -177,6 +177,50 @@ def test_a_default_limit_is_named_with_the_way_out() -> None:
     assert finding.remedy == "Set spec.template.spec.containers[0].resources.limits.memory to 600Mi or more."
 
 
+@pytest.mark.parametrize(
+    ("own", "containers", "expected"),
+    [
+        pytest.param(
+            {"requests": {"cpu": "1"}, "limits": {"cpu": "4"}}, [{"requests": {"cpu": "1"}}], None, id="all alike"
+        ),
+        pytest.param(
+            {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
+            [{"limits": {"cpu": "1"}}],
+            "the pod requests 2 cpu and has a limit of 1",
+            id="its own request is above its own limit",
+        ),
+        pytest.param(
+            {"requests": {"memory": "200Mi"}},
+            [{}, {}],
+            "the pod requests 200Mi memory, and its containers request 256Mi together",
+            id="containers with default requests are above it",
+        ),
+        pytest.param(
+            {"limits": {"memory": "256Mi"}},
+            [{}],
+            "container c0 has no limit of its own, so that it gets the default limit of 512Mi memory, and the pod as a "
+            "whole has 256Mi",
+            id="a container with a default limit is above it",
+        ),
+        pytest.param(
+            {"limits": {"memory": "256Mi"}},
+            [{"limits": {"memory": "300Mi"}}],
+            "container c0 has a limit of 300Mi memory, and the pod as a whole has 256Mi",
+            id="a container with its own limit is above it",
+        ),
+        pytest.param({"requests": {"cpu": None}}, [{"requests": {"cpu": 0}}], None, id="null is zero"),
+        pytest.param({"limits": {"cpu": "no"}}, [{}], "'no' is no quantity", id="no quantity"),
+    ],
+)
+def test_a_pod_with_resources_of_its_own_must_hold_its_containers(
+    own: Manifest, containers: list[Manifest], expected: str | None
+) -> None:
+    listed = [{"name": f"c{number}", "resources": each} for number, each in enumerate(containers)]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}}
+    chart = found(pod | {"spec": {"containers": listed, "resources": own}}, sizes={"default": "L"})
+    assert [finding.message.replace("CPU", "cpu") for finding in chart] == ([expected] if expected else [])
+
+
 def test_pods_of_other_namespaces_are_not_measured_by_our_limits() -> None:
     other = deployment("web", 1, {"requests": {"memory": "600Mi"}})
     other["metadata"]["namespace"] = "other"

@@ -107,6 +107,7 @@ def of_pod(**spec: Any) -> dict[str, str]:  # noqa: ANN401 - fields of a pod's s
         ),
         pytest.param({"requests": {"cpu": 0.25, "memory": 1048576}}, ("250m", "1Mi", "400Mi"), id="numbers of YAML"),
         pytest.param({"requests": {"cpu": "0.0001"}}, ("1m", "100Mi", "400Mi"), id="less than milli is rounded up"),
+        pytest.param({"requests": {"cpu": None, "memory": "+1Mi"}}, ("0", "1Mi", "400Mi"), id="null is zero"),
         pytest.param({"requests": {"cpu": "0"}}, ("0", "100Mi", "400Mi"), id="zero is a request"),
         pytest.param({"requests": {"cpu": "many"}}, ("50m", "100Mi", "400Mi"), id="no quantity -> as if not there"),
     ],
