@@ -113,7 +113,7 @@ def _section(rule: Rule) -> str:
         "",
         f"*Severity:* {rule.severity}",
         "",
-        f"*What to do:* {rule.remedy}.",
+        f"*What to do:* {rule.remedy[:1].upper()}{rule.remedy[1:].rstrip('.')}.",
     ]
     if rule.severity is Severity.ERROR:
         lines += ["", f"*To be only warned:* `warnOnly: [{rule.reason}]`"]

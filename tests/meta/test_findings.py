@@ -13,7 +13,9 @@ from tests import corpus
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "findings.md").read_text()
-UNIT_TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")))
+TESTS = "\n".join(
+    path.read_text() for folder in ("unit", "integration") for path in sorted((ROOT / "tests" / folder).rglob("*.py"))
+)
 BROKEN = {case.reason for case in corpus.refused()}
 
 
@@ -28,15 +30,13 @@ def test_a_rule_is_named_documented_and_broken_somewhere(rule: Rule) -> None:
     assert len(rule.reason) <= 64
     assert f"\n### {rule.reason}\n" in PAGE
     assert f"[{rule.reason}](#{rule.reason.lower()})" in PAGE
-    assert rule.reason in BROKEN or re.search(rf"\b{rule.reason}\b", UNIT_TESTS), "no test breaks it"
+    assert rule.reason in BROKEN or re.search(rf"\b{rule.reason}\b", TESTS), "no test breaks it"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.reason)
 def test_a_rule_says_why_it_is_there_and_what_to_do(rule: Rule) -> None:
-    assert rule.cause.endswith((".", "!"))
-    assert rule.cause[0].isupper()
+    assert rule.cause.endswith(".")
     assert rule.remedy
-    assert not rule.remedy.endswith(".")
 
 
 def test_nothing_is_documented_that_cannot_be_found() -> None:
