@@ -82,11 +82,13 @@ def print_text(shown: Shown, now: datetime, *, wide: bool, quiet: bool) -> None:
     """
     for line in shown.notes:
         note(f"note: {line}", quiet=quiet)
+    out = printing.console()
     for line in lines(shown.compared, now, wide=wide):
         parts = Text()
         for part, style in line:
-            parts.append(clean(part), style)
-        printing.console().print(parts)
+            # Without colours bold and dim go, too: NO_COLOR asks for plain text.
+            parts.append(clean(part), "" if out.no_color else style)
+        out.print(parts)
     differing = sum(entry.differs for entry in shown.compared)
     unread = sum(entry.state is State.UNREAD for entry in shown.compared)
     told = f"{differing} of {len(shown.compared)} objects differ from" if differing else "no difference from"

@@ -198,6 +198,19 @@ def undone(declared: object, live: object) -> Iterator[Field]:
     return _compare((), declared, live, _Declared())
 
 
+def said(declared: Any) -> Any:  # noqa: ANN401 - any JSON
+    """
+    What a manifest says, without the fields of which it says nothing: null, and an empty word where names are no data.
+
+    The API server fills those in. What somebody else writes there is an addition.
+
+    Args:
+        declared: JSON, as ``plain`` gives it.
+
+    """
+    return _said(declared, "")
+
+
 def find(value: object, step: Step, name: str) -> Any:  # noqa: ANN401 - any JSON
     """
     What is at a step of a path.
@@ -221,6 +234,16 @@ def find(value: object, step: Step, name: str) -> Any:  # noqa: ANN401 - any JSO
         return step.value if name in _MEMBERS and step.value in value else MISSING
     names = tuple(part for part, _ in step.pairs)
     return next((item for item in value if _key_of(item, names) == step), MISSING)
+
+
+def _said(value: Any, name: str) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, list):
+        return [_said(item, "") for item in value]
+    if isinstance(value, Mapping):
+        return {
+            key: _said(item, key) for key, item in value.items() if item is not None and (item != "" or name in _TEXTS)
+        }
+    return value
 
 
 class _Whole:
@@ -248,7 +271,7 @@ class _Declared:
         if after is MISSING or after is None:
             is_text = len(path) > 1 and path[-2] in _TEXTS
             return before is None or (not is_text and before in _EMPTY)
-        if _equal(before, after):
+        if _equal(said(before), said(after)):
             return True
         return _is_quantity(path) and not isinstance(before, bool) and same(before, after)
 
