@@ -222,16 +222,17 @@ def test_a_newer_revision_that_failed_is_told(deploy: Callable[..., Deployed]) -
 def test_what_may_not_be_read_is_said_and_not_missing(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
     there = deploy()
     there.cli.report(there.release, condition("Ready", "True", "Ready"), release={"name": there.release, "revision": 1})
+    there.kubectl("scale", "deployment/web", "--replicas=2")
     person = someone(there, tmp_path, "secrets", "deployments.apps")
     told = replace(there, cli=person).diff()
     assert told.returncode == 1
-    assert told.stdout == ""
+    assert re.fullmatch(r"Deployment web\n  spec\.replicas: 1 in the release, 2 live; .*\n", told.stdout)
     assert re.search(
         r"^error: Service web could not be read, so nothing is known of it: .* forbidden", told.stderr, re.MULTILINE
     )
     assert "Deployment" not in told.stderr
-    assert "note: replicas that a HorizontalPodAutoscaler set may be told as a difference" in told.stderr
-    assert "no difference from revision 1" in told.stderr
+    assert "note: replicas that differ may be the task of a HorizontalPodAutoscaler: " in told.stderr
+    assert "1 of 5 objects differ from revision 1" in told.stderr
     assert "3 could not be read" in told.stderr
 
 

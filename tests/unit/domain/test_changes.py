@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envprov.domain.changes import FIELDS_LIMIT, Changes, between
-from envprov.domain.fields import MISSING, Edit
+from envprov.domain.fields import Edit
+from envprov.domain.paths import MISSING
 from envprov.domain.unified import DIFF_LINES_LIMIT
 
 NAMESPACE = "env-x"
