@@ -80,8 +80,8 @@ def print_text(shown: Shown, now: datetime, *, wide: bool, quiet: bool) -> None:
         quiet: Whether to print nothing but the differences.
 
     """
-    for line in shown.notes:
-        note(f"note: {line}", quiet=quiet)
+    for remark in shown.notes:
+        note(f"note: {remark}", quiet=quiet)
     out = printing.console()
     for line in lines(shown.compared, now, wide=wide):
         parts = Text()

@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from envprov.domain.changes import Changes, between
 from envprov.domain.names import namespace_of, slug
+from envprov.releases.manifests import parse
+from envprov.releases.stored import decode_objects
 from tests.integration.cli.calling import ROOT, Cli, Ended, condition
 from tests.shipped import Installation
 
@@ -71,11 +74,11 @@ class Deployed:
         chart = str(ROOT / "tests/charts/app")
         self.run_helm("upgrade", "--install", self.release, chart, "-f", str(given), *arguments)
 
-    def run_helm(self, *arguments: str) -> None:
-        """Run Helm in the environment's namespace."""
+    def run_helm(self, *arguments: str) -> bytes:
+        """Run Helm in the environment's namespace; return what it printed."""
         program = [str(self.cli.cluster.binaries / self.helm), "--kubeconfig", str(self.cli.cluster.kubeconfig)]
         command = [*program, "-n", self.namespace, *arguments]
-        subprocess.run(command, check=True, capture_output=True, env=self.cli.environment())
+        return subprocess.run(command, check=True, capture_output=True, env=self.cli.environment()).stdout
 
     def diff(self, *arguments: str) -> Ended:
         """Ask for the difference."""
@@ -197,6 +200,29 @@ def test_replicas_of_an_autoscaler_are_no_difference(deploy: Callable[..., Deplo
         "spec.replicas: 1 in the release, 4 live; HorizontalPodAutoscaler by-load decides: no difference" in told.stdout
     )
     assert "no difference from revision 1" in told.stderr
+
+
+def test_the_stored_release_is_what_the_chart_renders(deploy: Callable[..., Deployed]) -> None:
+    hook = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "before", "annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}},
+    }
+    there = deploy(extra=[*EXTRA, hook])
+    secret = json.loads(there.kubectl("get", "secret", f"sh.helm.release.v1.{there.release}.v1", "-o", "json"))
+    stored = decode_objects(secret)
+    before = (*stored.objects, *stored.hooks)
+
+    def rendered(*arguments: str) -> Changes:
+        values = str(there.cli.folder / "values.yaml")
+        output = there.run_helm("template", there.release, str(ROOT / "tests/charts/app"), "-f", values, *arguments)
+        return between(before, parse(output), there.namespace)
+
+    assert (list(rendered().items), rendered().unchanged) == ([], 6)
+    assert list(rendered("--set", "message=new").rows()) == [
+        ("changed", "Deployment web", "metadata.annotations.message: hello -> new"),
+        ("changed", "Deployment web", "spec.template.metadata.annotations.message: hello -> new"),
+    ]
 
 
 def test_an_object_of_another_release_is_told(deploy: Callable[..., Deployed]) -> None:

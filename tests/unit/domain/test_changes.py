@@ -324,7 +324,7 @@ def test_nothing_differs_from_itself(given_objects: list[dict[str, Any]]) -> Non
     assert not between(given_objects, copy.deepcopy(given_objects), NAMESPACE)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(objects(SHAPED), objects(SHAPED))
 def test_from_the_other_side_it_is_the_same_in_reverse(
     before: list[dict[str, Any]], after: list[dict[str, Any]]
@@ -361,7 +361,7 @@ def tokens(prefix: str) -> st.SearchStrategy[Any]:
     return st.recursive(word, lambda inner: st.dictionaries(NAMES, inner, max_size=3) | st.lists(inner, max_size=3))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     *(
         st.dictionaries(st.sampled_from(["data", "stringData", "spec", "immutableData"]), tokens(word), max_size=3)
