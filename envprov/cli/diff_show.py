@@ -172,15 +172,16 @@ def _difference(difference: Difference, now: datetime) -> Iterator[Line]:
     where = (f"  {field.where or 'the whole object'}: ", "")
     before, after = field.before, field.after
     is_text = isinstance(before, str) and isinstance(after, str) and "\n" in before.strip() + after.strip()
+    by_line = lines_between(before, after) if is_text else ()
     was, live = shorten_both(inline(before), inline(after), limit=VALUE_LIMIT)
     match field.edit:
         case Edit.ADDED:
             yield where, ("added ", ""), (live, _LIVE), who
         case Edit.REMOVED:
             yield where, (was, _RELEASE), (" in the release, not there live", ""), who
-        case _ if is_text:
+        case _ if by_line:
             yield where, ("lines differ, - in the release, + live", ""), who
-            for line in lines_between(before, after):
+            for line in by_line:
                 yield (("    ", ""), (line, {"-": _RELEASE, "+": _LIVE}.get(line[:1], _DIM)))
         case _:
             same = was == live
