@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,41 +14,22 @@ from envprov.cli.plain import note
 from envprov.cli.projects import find_project
 from envprov.cli.session import Session, opened
 from envprov.cli.show import unknown
+from envprov.cli.stored import Place, place_of, read_stored
 from envprov.cli.wish import check_branch
 from envprov.domain.charted import charted
 from envprov.domain.environment import Type
-from envprov.domain.errors import EnvprovError, Forbidden, Unavailable
+from envprov.domain.errors import EnvprovError
 from envprov.domain.holds import HUSK, STATE
-from envprov.domain.live_diff import Compared, State, compare, scalers
+from envprov.domain.live_diff import REPLICAS, Compared, State, compare, scalers
 from envprov.domain.loose import mapping, text, within
 from envprov.domain.names import namespace_of, slug
-from envprov.domain.release import Release, ReleaseState, release_of
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.live import Unread, find_resources, read_objects
 from envprov.kube.record import check_name
-from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, SECRETS, Resource
-from envprov.releases.stored import StoredObjects, decode_objects
+from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, Resource
+from envprov.releases.stored import StoredObjects
 
 AUTOSCALERS = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-
-
-@dataclass(frozen=True)
-class Place:
-    """
-    Where an environment's release is.
-
-    Attributes:
-        namespace: The environment's namespace.
-        release: Name of the release.
-        revision: The newest one that is on record; 0 if none is.
-        project: Name of the Project, for messages.
-
-    """
-
-    namespace: str
-    release: str
-    revision: int
-    project: str
 
 
 async def show_diff(common: Common, branch: str, project: str | None, *, exit_code: bool) -> ExitCode:
@@ -77,7 +57,7 @@ async def show_diff(common: Common, branch: str, project: str | None, *, exit_co
         if "deletionTimestamp" in item["metadata"]:
             note(f"error: {_going(item, branch)}")
             return ExitCode.FAILED
-        place = _place(item, named)
+        place = place_of(item, named)
         stored, remark = await read_stored(session.client, place)
         if stored is None:
             note(f"error: branch {branch} of Project {named} has no release yet{_why(item)}")
@@ -102,14 +82,14 @@ async def show_diff(common: Common, branch: str, project: str | None, *, exit_co
 async def _compare(
     client: KubeClient, stored: StoredObjects, place: Place
 ) -> tuple[tuple[Compared, ...], tuple[str, ...]]:
-    """Each object of the release beside the live one, in the order of kinds and names."""
-    scaling = asyncio.ensure_future(_autoscalers(client, place.namespace))
+    """Each object of the release beside the live one, in the order of kinds and names; and what to know about it."""
     kinds = {(text(given.get("apiVersion")), text(given.get("kind"))) for given in stored.objects}
-    resources = await find_resources(client, kinds)
+    resources, (autoscalers, fault) = await asyncio.gather(
+        find_resources(client, kinds), _autoscalers(client, place.namespace)
+    )
     scopes = {kind: where.namespaced for kind, where in resources.items() if isinstance(where, Resource)}
     items = {item.subject: item for item in charted(stored.objects, place.namespace, scopes)}
     live = await read_objects(client, items, resources)
-    autoscalers, fault = await scaling
     targets = scalers((*stored.objects, *autoscalers))
     release = (place.release, place.namespace)
     compared = tuple(
@@ -118,75 +98,15 @@ async def _compare(
         else compare(items[subject], found, release, targets)
         for subject in sorted(items, key=lambda one: (one.kind, one.name, one.namespace, one.api_version))
     )
-    return compared, (fault,) if fault else ()
+    is_scaled = any(one.field.path == REPLICAS for entry in compared for one in entry.differences)
+    return compared, (fault,) if fault and is_scaled else ()
 
 
 async def _autoscalers(client: KubeClient, namespace: str) -> tuple[Sequence[Object], str]:
     try:
         return (await client.list(AUTOSCALERS, namespace)).items, ""
     except EnvprovError as error:
-        return (), f"replicas that a HorizontalPodAutoscaler set may be told as a difference: {error}"
-
-
-async def read_stored(client: KubeClient, place: Place) -> tuple[StoredObjects | None, str]:
-    """The newest revision that was deployed, or the newest if none was; and what to know about it."""
-    try:
-        release = await _release(client, place)
-        revision = release.last_deployed_revision or release.revision
-        if not revision:
-            return None, ""
-        secret = await client.get(SECRETS, f"sh.helm.release.v1.{place.release}.v{revision}", place.namespace)
-    except Forbidden as error:
-        raise Forbidden(
-            f"{error}. Helm keeps the release in Secrets: the comparison needs the right to get secrets in namespace "
-            f"{place.namespace}, as the role edit has it; ask whoever looks after Project {place.project} for it "
-            "(spec.access), or have it compared by somebody who has the right"
-        ) from error
-    if secret is None:
-        raise Unavailable(
-            f"revision {revision} of release {place.release} in namespace {place.namespace} has just gone: "
-            "the environment is being changed; call this again in a moment"
-        )
-    stored = await asyncio.to_thread(decode_objects, secret)
-    return stored, _remark(release, revision)
-
-
-async def _release(client: KubeClient, place: Place) -> Release:
-    """What the labels of Helm's Secrets say; without the right to list them, what the record says."""
-    try:
-        selector = f"owner=helm,name={place.release}"
-        listing = await client.list(SECRETS, place.namespace, label_selector=selector, metadata_only=True)
-    except Forbidden:
-        if not place.revision:
-            raise
-        return Release(place.release, place.revision, ReleaseState.DEPLOYED, last_deployed_revision=place.revision)
-    return release_of(place.release, (item["metadata"] for item in listing.items))
-
-
-def _remark(release: Release, revision: int) -> str:
-    if release.last_deployed_revision is None:
-        return (
-            f"revision {revision} is {release.state.value} and was never deployed as a whole: "
-            "what is missing may not have been made yet"
-        )
-    if revision != release.revision:
-        return (
-            f"revision {release.revision} is {release.state.value}; compared is revision {revision}, the last one that "
-            "was deployed, so what the newer one has changed is told as well"
-        )
-    return ""
-
-
-def _place(item: Object, project: str) -> Place:
-    name = str(item["metadata"]["name"])
-    release = within(item, "status", "release")
-    revision = release.get("revision")
-    return Place(
-        namespace=text(within(item, "status").get("namespace")) or namespace_of(name),
-        release=text(release.get("name")) or name,
-        revision=revision if isinstance(revision, int) else 0,
-        project=project,
-    )
+        return (), f"replicas that differ may be the task of a HorizontalPodAutoscaler: {error}"
 
 
 async def _absent(session: Session, project: str, branch: str) -> str:

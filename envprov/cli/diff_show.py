@@ -80,13 +80,15 @@ def print_text(shown: Shown, now: datetime, *, wide: bool, quiet: bool) -> None:
         quiet: Whether to print nothing but the differences.
 
     """
-    for line in shown.notes:
-        note(f"note: {line}", quiet=quiet)
+    for remark in shown.notes:
+        note(f"note: {remark}", quiet=quiet)
+    out = printing.console()
     for line in lines(shown.compared, now, wide=wide):
         parts = Text()
         for part, style in line:
-            parts.append(clean(part), style)
-        printing.console().print(parts)
+            # Without colours bold and dim go, too: NO_COLOR asks for plain text.
+            parts.append(clean(part), "" if out.no_color else style)
+        out.print(parts)
     differing = sum(entry.differs for entry in shown.compared)
     unread = sum(entry.state is State.UNREAD for entry in shown.compared)
     told = f"{differing} of {len(shown.compared)} objects differ from" if differing else "no difference from"
@@ -170,15 +172,16 @@ def _difference(difference: Difference, now: datetime) -> Iterator[Line]:
     where = (f"  {field.where or 'the whole object'}: ", "")
     before, after = field.before, field.after
     is_text = isinstance(before, str) and isinstance(after, str) and "\n" in before.strip() + after.strip()
+    by_line = lines_between(before, after) if is_text else ()
     was, live = shorten_both(inline(before), inline(after), limit=VALUE_LIMIT)
     match field.edit:
         case Edit.ADDED:
             yield where, ("added ", ""), (live, _LIVE), who
         case Edit.REMOVED:
             yield where, (was, _RELEASE), (" in the release, not there live", ""), who
-        case _ if is_text:
+        case _ if by_line:
             yield where, ("lines differ, - in the release, + live", ""), who
-            for line in lines_between(before, after):
+            for line in by_line:
                 yield (("    ", ""), (line, {"-": _RELEASE, "+": _LIVE}.get(line[:1], _DIM)))
         case _:
             same = was == live

@@ -10,11 +10,11 @@ from typing import Any
 from envprov import wiring
 from envprov.cli import git, plan_show, printing
 from envprov.cli.charts import find_chart, project_name
-from envprov.cli.diff import Place, read_stored
 from envprov.cli.exits import ExitCode
 from envprov.cli.options import Common
 from envprov.cli.projects import check_rules, find_project, read_project
 from envprov.cli.session import Session, opened
+from envprov.cli.stored import Place, read_stored
 from envprov.cli.up import Target
 from envprov.cli.wish import Arguments, options_of
 from envprov.domain.changes import between

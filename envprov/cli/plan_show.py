@@ -26,8 +26,12 @@ def show(outlook: Outlook) -> None:
     if outlook.changes:
         printing.print_line("")
         printing.print_line("Changes", "bold")
-        for line in outlook.changes.text().splitlines():
-            printing.print_line(f"  {line}", _DIFF.get(line[:1], ""))
+        if outlook.is_new:
+            for _, which, remark in outlook.changes.rows():
+                printing.print_line(f"  + {which}{f' ({remark})' if remark else ''}", "green")
+        else:
+            for line in outlook.changes.text().splitlines():
+                printing.print_line(f"  {line}", _DIFF.get(line[:1], ""))
     printing.print_line("")
     printing.print_line(_verdict(outlook), {"Refused": "red", "Queued": "yellow"}.get(outlook.verdict, "green"))
 

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from envprov.domain.charted import HOOK, Charted, charted
-from envprov.domain.fields import MISSING, Edit, Field, differences
+from envprov.domain.fields import Edit, Field, differences
 from envprov.domain.findings import Subject
-from envprov.domain.loose import mapping, text
+from envprov.domain.loose import mapping, mappings, text
+from envprov.domain.paths import MISSING
 from envprov.domain.unified import inline, shorten, shorten_both, unified
 from envprov.domain.veil import bare, is_secret, veiled, veiled_field
 
@@ -143,10 +144,7 @@ def between(
 
     """
     ours, theirs = (
-        {
-            _identity(item): item
-            for item in charted((one for one in given if isinstance(one, Mapping)), namespace, scopes or {})
-        }
+        {_identity(item): item for item in charted(mappings(list(given)), namespace, scopes or {})}
         for given in (before, after)
     )
     changes = [

@@ -1,95 +1,24 @@
-"""
-How two versions of an object differ, field by field: lists are matched by their merge keys, and nothing raises.
-
-Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
-"""
+"""How two versions of an object differ, field by field: whatever the two are, nothing raises."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any
 
-from envprov.domain.loose import mapping
+from envprov.domain.paths import MEMBERS, MISSING, Member, Path, Step, key_of, merge_keys, written
 from envprov.domain.quantity import same
 
 DEPTH_LIMIT = 100
 """Levels of an object that are compared; what lies deeper counts as one value."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
-_PROTOCOL = {"protocol": "TCP"}
 _TEXTS = frozenset({"labels", "annotations", "data", "binaryData", "stringData", "matchLabels", "nodeSelector"})
 """Maps whose keys are names of somebody: an empty value in them is a value."""
 _QUANTITIES = frozenset({"requests", "limits", "hard", "capacity", "allocatable", "overhead", "maxLimitRequestRatio"})
 _RANGES = frozenset({"default", "defaultRequest", "max", "min"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "averageValue", "divisor"})
-_MEMBERS = frozenset({"finalizers"})
-"""Lists of words in which each word is somebody's own."""
-_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "containers": (("name",),),
-    "initContainers": (("name",),),
-    "ephemeralContainers": (("name",),),
-    "volumes": (("name",),),
-    "env": (("name",),),
-    "imagePullSecrets": (("name",),),
-    "secrets": (("name",),),
-    "resourceClaims": (("name",),),
-    "listeners": (("name",),),
-    "webhooks": (("name",),),
-    "versions": (("name",),),
-    "volumeMounts": (("mountPath",),),
-    "volumeDevices": (("devicePath",),),
-    "hostAliases": (("ip",),),
-    "conditions": (("type",),),
-    "ownerReferences": (("uid",),),
-    "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
-    "ports": (("containerPort", "protocol"), ("port", "protocol")),
-    "volumeClaimTemplates": (("metadata.name",),),
-}
-
-
-class Missing(Enum):
-    """The value of a field that is not there; null is a value."""
-
-    MISSING = "missing"
-
-
-MISSING: Final = Missing.MISSING
-
-
-@dataclass(frozen=True)
-class Key:
-    """
-    An item of a list, by its merge key.
-
-    Attributes:
-        pairs: Names and values, in the order of the names.
-
-    """
-
-    pairs: tuple[tuple[str, Any], ...]
-
-    def __str__(self) -> str:
-        told = [pair for pair in self.pairs if pair != ("protocol", "TCP")] or self.pairs
-        return ",".join(f"{name}={value}" for name, value in told)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A word in a list whose words stand for themselves."""
-
-    value: str
-
-    def __str__(self) -> str:
-        return f"={json.dumps(self.value, ensure_ascii=False)}"
-
-
-Step = str | int | Key | Member
-Path = tuple[Step, ...]
 
 
 class Edit(Enum):
@@ -134,17 +63,6 @@ def field(path: Path, before: object, after: object) -> Field:
     """A field with what became of it."""
     edit = Edit.ADDED if before is MISSING else Edit.REMOVED if after is MISSING else Edit.CHANGED
     return Field(path, edit, before, after)
-
-
-def written(path: Path) -> str:
-    """A path as text, such as ``spec.template.spec.containers[name=web].env[name=MODE].value``."""
-    text = ""
-    for step in path:
-        if isinstance(step, str) and _PLAIN.fullmatch(step):
-            text += f".{step}" if text else step
-        else:
-            text += f"[{json.dumps(step, ensure_ascii=False) if isinstance(step, str) else step}]"
-    return text
 
 
 def plain(value: object, depth: int = DEPTH_LIMIT) -> Any:  # noqa: ANN401 - any JSON
@@ -198,29 +116,27 @@ def undone(declared: object, live: object) -> Iterator[Field]:
     return _compare((), declared, live, _Declared())
 
 
-def find(value: object, step: Step, name: str) -> Any:  # noqa: ANN401 - any JSON
+def said(declared: Any) -> Any:  # noqa: ANN401 - any JSON
     """
-    What is at a step of a path.
+    What a manifest says, without the fields of which it says nothing: null, and an empty word where names are no data.
+
+    The API server fills those in. What somebody else writes there is an addition.
 
     Args:
-        value: A mapping, or a list.
-        step: The step.
-        name: The step before it, which says how a list is matched.
-
-    Returns:
-        MISSING if nothing is there.
+        declared: JSON, as ``plain`` gives it.
 
     """
-    if isinstance(step, str):
-        return mapping(value).get(step, MISSING)
-    if not isinstance(value, list):
-        return MISSING
-    if isinstance(step, int):
-        return value[step] if step < len(value) else MISSING
-    if isinstance(step, Member):
-        return step.value if name in _MEMBERS and step.value in value else MISSING
-    names = tuple(part for part, _ in step.pairs)
-    return next((item for item in value if _key_of(item, names) == step), MISSING)
+    return _said(declared, "")
+
+
+def _said(value: Any, name: str) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, list):
+        return [_said(item, "") for item in value]
+    if isinstance(value, Mapping):
+        return {
+            key: _said(item, key) for key, item in value.items() if item is not None and (item != "" or name in _TEXTS)
+        }
+    return value
 
 
 class _Whole:
@@ -248,7 +164,7 @@ class _Declared:
         if after is MISSING or after is None:
             is_text = len(path) > 1 and path[-2] in _TEXTS
             return before is None or (not is_text and before in _EMPTY)
-        if _equal(before, after):
+        if _equal(said(before), said(after)):
             return True
         return _is_quantity(path) and not isinstance(before, bool) and same(before, after)
 
@@ -272,14 +188,14 @@ def _compare(path: Path, before: object, after: object, rules: _Rules) -> Iterat
 
 def _compare_lists(path: Path, before: list[Any], after: list[Any], rules: _Rules) -> Iterator[Field]:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
-    if name in _MEMBERS and all(isinstance(item, str) for item in (*before, *after)):
+    if name in MEMBERS and all(isinstance(item, str) for item in (*before, *after)):
         pairs: Iterator[tuple[Step, Any, Any]] = iter(
             (Member(item), item if item in before else MISSING, item if item in after else MISSING)
             for item in dict.fromkeys((*before, *after))
         )
         keyed = True
-    elif (names := _names(name, before, after)) is not None:
-        first, second = ({_key_of(item, names): item for item in items} for items in (before, after))
+    elif (names := merge_keys(name, before, after)) is not None:
+        first, second = ({key_of(item, names): item for item in items} for items in (before, after))
         common = [[key for key in one if key in other] for one, other in ((first, second), (second, first))]
         if rules.ordered and common[0] != common[1]:
             yield Field(path, Edit.REORDERED, *([str(key) for key in keys] for keys in common))
@@ -317,29 +233,6 @@ def _by_place(path: Path, before: list[Any], after: list[Any], rules: _Rules) ->
         )
 
 
-def _names(name: str, before: list[Any], after: list[Any]) -> tuple[str, ...] | None:
-    """The merge keys of a list, if all its items have them and no two are alike."""
-    for names in _KEYS.get(name, ()):
-        keys = [[_key_of(item, names) for item in items] for items in (before, after)]
-        if all(None not in found and len(set(found)) == len(found) for found in keys):
-            return names
-    return None
-
-
-def _key_of(item: object, names: tuple[str, ...]) -> Key | None:
-    pairs = []
-    for name in names:
-        value: Any = item
-        for part in name.split("."):
-            value = mapping(value).get(part)
-        if value is None:
-            value = _PROTOCOL.get(name)
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            return None
-        pairs.append((name, value))
-    return Key(tuple(pairs))
-
-
 def _is_quantity(path: Path) -> bool:
     parents = {step for step in path[-2:-1] if isinstance(step, str)}
     return bool(parents & (_QUANTITIES | _RANGES)) or bool(path and path[-1] in _QUANTITY_FIELDS)
@@ -354,6 +247,3 @@ def _equal(before: object, after: object) -> bool:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         return before.keys() == after.keys() and all(_equal(value, after[key]) for key, value in before.items())
     return before == after
-
-
-Absent = Literal[Missing.MISSING]

@@ -13,7 +13,7 @@ from typing import Any
 
 from envprov.domain.changes import field_json, subject_json
 from envprov.domain.charted import Charted
-from envprov.domain.fields import Field, undone
+from envprov.domain.fields import Field, said, undone
 from envprov.domain.findings import Subject
 from envprov.domain.loose import Manifest, mapping, text, within
 from envprov.domain.managers import Managers, Who
@@ -119,7 +119,7 @@ def compare(item: Charted, live: Manifest | None, release: tuple[str, str], scal
     if live is None:
         return Compared(item.subject, State.MISSING)
     owner = _owner(live)
-    declared, found = bare(item.manifest), bare(live)
+    declared, found = said(bare(item.manifest)), bare(live)
     for name in ("apiVersion", "kind"):
         declared.pop(name, None)
     metadata = declared.get("metadata")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from envprov.domain.fields import DEPTH_LIMIT, MISSING, Edit, Field, Key, Member, Path, Step, find
+from envprov.domain.fields import DEPTH_LIMIT, Edit, Field
 from envprov.domain.loose import mapping, mappings, moment, text, within
+from envprov.domain.paths import MISSING, Key, Member, Path, Step, find
 
 HELM = frozenset({"helm"})
 """What writes the release itself."""

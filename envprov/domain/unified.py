@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from envprov.domain.fields import MISSING
+from envprov.domain.paths import MISSING
 
 LINE_LIMIT = 200
 """Characters of a line."""

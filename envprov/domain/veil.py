@@ -7,8 +7,9 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from envprov.domain.fields import MISSING, Field, plain
+from envprov.domain.fields import Field, plain
 from envprov.domain.loose import mapping, text
+from envprov.domain.paths import MISSING
 
 HIDDEN = "***"
 """Instead of a value, as kubectl diff writes it."""

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envprov.domain.changes import FIELDS_LIMIT, Changes, between
-from envprov.domain.fields import MISSING, Edit
+from envprov.domain.fields import Edit
+from envprov.domain.paths import MISSING
 from envprov.domain.unified import DIFF_LINES_LIMIT
 
 NAMESPACE = "env-x"
@@ -317,13 +318,13 @@ def everything(changes: Changes) -> str:
     return changes.text() + json.dumps(changes.as_json(), ensure_ascii=False) + str(list(changes.rows()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(objects(SHAPED | JUNK))
 def test_nothing_differs_from_itself(given_objects: list[dict[str, Any]]) -> None:
     assert not between(given_objects, copy.deepcopy(given_objects), NAMESPACE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(objects(SHAPED), objects(SHAPED))
 def test_from_the_other_side_it_is_the_same_in_reverse(
     before: list[dict[str, Any]], after: list[dict[str, Any]]
@@ -348,7 +349,7 @@ def test_from_the_other_side_it_is_the_same_in_reverse(
         assert all((field.before is MISSING) == (field.edit is Edit.ADDED) for field in change.fields)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(objects(JUNK), objects(JUNK))
 def test_junk_is_compared_and_told_all_the_same(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
     assert between(before, after, NAMESPACE).summary in everything(between(before, after, NAMESPACE))
@@ -360,7 +361,7 @@ def tokens(prefix: str) -> st.SearchStrategy[Any]:
     return st.recursive(word, lambda inner: st.dictionaries(NAMES, inner, max_size=3) | st.lists(inner, max_size=3))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     *(
         st.dictionaries(st.sampled_from(["data", "stringData", "spec", "immutableData"]), tokens(word), max_size=3)
