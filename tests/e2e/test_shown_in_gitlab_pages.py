@@ -86,6 +86,19 @@ def bodies(gitlab: GitLabStandIn, path: str) -> list[str]:
     return [note["body"] for note in gitlab.state(path)["notes"] if note["author"]["username"] == "envprov"]
 
 
+def has_been_told(environment: dict[str, Any] | None, head: str) -> bool:
+    """Whether it is on record that GitLab was told everything about a commit that is deployed."""
+    told = (environment or {}).get("status", {}).get("gitlab", {})
+    notes = told.get("notes", [])
+    return (
+        "id" in told.get("environment", {})
+        and (told.get("deployment", {}).get("revision"), told.get("deployment", {}).get("status")) == (head, "success")
+        and told.get("commit") == {"revision": head, "state": "success"}
+        and len(notes) == 1
+        and bool(notes[0].get("id") and notes[0].get("digest"))
+    )
+
+
 def test_a_branch_is_shown_from_its_first_commit_to_its_end(
     installation: Installation, gitlab: GitLabStandIn, shop: str
 ) -> None:
@@ -158,12 +171,15 @@ def test_a_restart_writes_nothing_new(installation: Installation, gitlab: GitLab
     head = gitlab.push(shop, "feature/z", {"a": "b"})
     gitlab.open_merge_request(shop, "feature/z")
     eventually(lambda: is_ready(installation.environment_of("feature/z"), head), within=90, message="not Ready")
-    eventually(lambda: any("ready" in body.lower() for body in bodies(gitlab, shop)), within=60, message="no note")
+    eventually(lambda: any("is ready" in body for body in bodies(gitlab, shop)), within=60, message="no note")
     eventually(
-        lambda: [one["status"] for one in gitlab.state(shop)["deployments"]] == ["success"],
-        within=30,
-        message="no deployment",
+        lambda: has_been_told(installation.environment_of("feature/z"), head),
+        within=60,
+        message="not all that GitLab was told is on record",
     )
+    state = gitlab.state(shop)
+    assert [one["status"] for one in state["deployments"]] == ["success"]
+    assert [one["status"] for one in state["statuses"] if one["name"] == "envprov"][-1:] == ["success"]
     before = gitlab.state(shop)
     gitlab.forget_requests()
     installation.processes[-1].stop()
