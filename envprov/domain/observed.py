@@ -12,6 +12,7 @@ from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
 from envprov.domain.release import Release
+from envprov.domain.sleep import Sleepers
 
 Manifest = Mapping[str, Any]
 Key = tuple[str, str]
@@ -99,6 +100,8 @@ class Observed:
     """Live ServiceAccounts of the namespace that bear the name of one that the chart makes."""
     accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
     """ServiceAccounts of other namespaces that the environment uses."""
+    sleepers: Sleepers | None = None
+    """What can be put to sleep and woken; None if nothing in the environment is asleep, or is to be."""
     health: Health | None = None
 
 
