@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envprov.domain.commands import Act, Command, Down, Extend, Pin, Redeploy, decode, encode
+from envprov.domain.commands import Act, Command, Down, Extend, Pin, Redeploy, Rest, decode, encode
 from envprov.domain.deliveries import Dismissal, Ignore, Reason, Unwanted
 from envprov.domain.environment import API_VERSION, EXTENDED, Environment, GitLabStatus, parse_environment
 from envprov.domain.errors import Conflict, InvalidRecord
@@ -231,6 +231,8 @@ class CommandBook:
                     await self.store.extend(live, extension)
             case Pin(pinned=pinned):
                 await self.store.choose(live, {"pinned": True if pinned else None})
+            case Rest(asleep=asleep):
+                await self.store.rest(live, asleep=asleep)
             case Redeploy(at=at):
                 await self.store.redeploy(live, at)
             case Down():

@@ -24,6 +24,7 @@ from envprov.domain.commands import (
     Extend,
     Pin,
     Redeploy,
+    Rest,
     decode,
     encode,
     reply_marker,
@@ -127,6 +128,9 @@ class Book:
             case Pin(pinned=pinned):
                 spec = live.spec.model_copy(update={"pinned": pinned})
                 self._change(live, f"pinned {pinned}", spec=spec)
+            case Rest(asleep=asleep):
+                spec = live.spec.model_copy(update={"asleep": asleep})
+                self._change(live, f"asleep {asleep}", spec=spec)
             case Down():
                 self._change(live, "down", deleting=True)
             case Extend(extension=extension):
@@ -233,8 +237,9 @@ def test_a_member_pins_an_environment_and_is_answered_in_the_thread() -> None:
         ("/envprov unpin", "Done: it is no longer pinned and ends with its lifetime."),
         ("/envprov down", "Done: it is being taken down. The next push brings it back."),
         ("/envprov down now", "`down` was not done: `now` was not understood."),
-        ("/envprov sleep", "Not done: envprov cannot scale an environment to nothing and back yet."),
-        ("/envprov wake", "Not done: envprov cannot scale an environment to nothing and back yet."),
+        ("/envprov sleep", "Done: it falls asleep: nothing of it runs, and its data stays. `/envprov wake` wakes it."),
+        ("/envprov wake", "It is not asleep: it is being deployed."),
+        ("/envprov wake up", "`wake` was not done: `up` was not understood."),
         ("/envprov redeploy", "Done: the same commit is deployed once more."),
         ("/envprov dance @all", "There is no command `dance`.\n\n- `/envprov extend 3d`"),
         ("/envprov", "Which command?"),
@@ -244,6 +249,27 @@ def test_a_member_pins_an_environment_and_is_answered_in_the_thread() -> None:
 )
 def test_what_is_answered(text: str, said: str) -> None:
     assert said in answered(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/envprov sleep", "It is asleep already: it is falling asleep. `/envprov wake` wakes it."),
+        ("/envprov wake", "Done: it wakes up, and what was pushed meanwhile is deployed."),
+        ("/envprov redeploy", "Not done: the environment is asleep, and nothing is deployed in its sleep."),
+        ("/envprov extend 3d", "Done: it stays until 2026-12-04 12:00 UTC at least."),
+    ],
+)
+def test_what_is_answered_while_it_sleeps(text: str, said: str) -> None:
+    assert said in answered(text, spec=environment(asleep=True).spec, generation=2)
+
+
+def test_sleep_and_waking_are_done_once() -> None:
+    shop = Shop()
+    for text in ("/envprov sleep", "/envprov sleep", "/envprov wake", "/envprov wake"):
+        shop.say(text)
+    shop.serve()
+    assert shop.book.done == ["asleep True", "asleep False"]
 
 
 def test_an_environment_without_an_end_cannot_be_extended() -> None:
