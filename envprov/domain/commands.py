@@ -26,6 +26,8 @@ LATE = timedelta(hours=1)
 """A command that is older, by GitLab's clock, is not carried out: somebody may have sent its delivery again."""
 KEPT = timedelta(minutes=10)
 """How long a command stays on record after it is done, and after it is too late to be given again."""
+UNREADABLE = "configmap/"
+"""Begins the key of a record that says it is a command and cannot be read; no name of an Environment does."""
 PATIENCE = timedelta(days=1)
 """How long an answer is tried."""
 

@@ -69,6 +69,7 @@ class Book:
         faults: Shared with GitLab.
         live: The Environment.
         requests: Commands by name.
+        unreadable: When records were made that nobody can read.
         done: What was done and had an effect, in order.
         fault: Why nothing can be done.
 
@@ -78,6 +79,7 @@ class Book:
     live: Environment | None = None
     rules: Project | InvalidRecord | None = None
     requests: dict[str, Command] = field(default_factory=dict)
+    unreadable: dict[str, datetime] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     fault: EnvprovError | None = None
     versions: int = 0
@@ -110,6 +112,14 @@ class Book:
     async def forget(self, command: Command) -> None:
         number = self.faults.begin("forget")
         self.requests.pop(command.name, None)
+        self.faults.end(number)
+
+    def unreadable_since(self, name: str) -> datetime | None:
+        return self.unreadable.get(name)
+
+    async def discard(self, name: str) -> None:
+        number = self.faults.begin("discard")
+        del self.unreadable[name]
         self.faults.end(number)
 
     async def carry_out(self, environment: str, act: Act) -> bool:
@@ -336,6 +346,19 @@ def test_where_commands_are_off_nothing_is_done_or_said(rules: Project | Invalid
     shop.serve()
     assert (shop.book.done, shop.answers, shop.gitlab.faults.calls) == ([], [], ["save"])
     assert shop.outcome("down", "off") == 1
+
+
+def test_a_record_that_cannot_be_read_goes_when_it_is_too_late_to_be_carried_out() -> None:
+    shop = Shop()
+    shop.book.unreadable = {"command-1-shop": NOW - timedelta(minutes=50)}
+    key = "configmap/command-1-shop"
+    assert asyncio.run(shop.commander(key)) == timedelta(minutes=10)
+    assert shop.book.unreadable
+    shop.clock.advance(timedelta(minutes=10))
+    assert asyncio.run(shop.commander(key)) is None
+    assert shop.book.unreadable == {}
+    assert asyncio.run(shop.commander(key)) is None
+    assert shop.answers == []
 
 
 def test_commands_are_carried_out_in_their_order() -> None:
