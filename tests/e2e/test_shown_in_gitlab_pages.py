@@ -86,6 +86,11 @@ def bodies(gitlab: GitLabStandIn, path: str) -> list[str]:
     return [note["body"] for note in gitlab.state(path)["notes"] if note["author"]["username"] == "envprov"]
 
 
+def says(gitlab: GitLabStandIn, path: str, text: str) -> bool:
+    """Whether the note about the environment says something."""
+    return any(text in body for body in bodies(gitlab, path))
+
+
 def has_been_told(environment: dict[str, Any] | None, head: str) -> bool:
     """Whether it is on record that GitLab was told everything about a commit that is deployed."""
     told = (environment or {}).get("status", {}).get("gitlab", {})
@@ -138,6 +143,13 @@ def test_a_branch_is_shown_from_its_first_commit_to_its_end(
         message="the same commit is not deployed once more",
     )
     eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="not Ready again")
+    gitlab.comment(shop, iid, "/envprov sleep")
+    eventually(lambda: says(gitlab, shop, "is asleep.**"), within=60, message="the note does not say that it sleeps")
+    (deployment,) = [one for one in gitlab.state(shop)["deployments"] if one["sha"] == head][-1:]
+    assert deployment["status"] == "success"
+    gitlab.comment(shop, iid, "/envprov wake")
+    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="it does not wake")
+    eventually(lambda: says(gitlab, shop, "is ready.**"), within=60, message="the note does not say that it is ready")
     gitlab.delete_branch(shop, "feature/x")
     eventually(lambda: installation.environment_of("feature/x") is None, within=90, message="it is still there")
     eventually(
