@@ -31,6 +31,7 @@ from envprov.domain.actions import (
     ReleaseAccount,
     ReleaseHost,
     ReserveHosts,
+    RestWorkload,
     RollBackRelease,
     UninstallRelease,
     WithholdNamespace,
@@ -45,6 +46,7 @@ from envprov.domain.hosts import Reservation
 from envprov.domain.observed import GuardSeen, Key, NamespaceSeen, NamespaceState, Observed, Remains
 from envprov.domain.ownership import is_taken, owner_of
 from envprov.domain.release import Release, ReleaseState, release_of
+from envprov.domain.sleep import Sleepers, remembers, wake_up
 from envprov.guarding import LiveGuard
 from envprov.judging import Judge
 from envprov.kube import resources
@@ -62,6 +64,11 @@ from envprov.watched import BASE_KINDS, BY_NAMESPACE, WORKLOAD_KINDS
 Manifest = Mapping[str, Any]
 
 MANAGER = "envprov-controller"
+
+SLEEP_MANAGER = "envprov-sleep"
+"""Field manager of what is scaled to nothing and back, apart from everything else that we write."""
+SLEEPING_KINDS = (resources.DEPLOYMENTS, resources.STATEFUL_SETS, resources.JOBS)
+"""Watched kinds that remember what they were."""
 
 OURS = f"{objects.MANAGED_BY}={objects.MANAGER}"
 PATIENCE_SECONDS = 5.0
@@ -132,6 +139,10 @@ class LiveCluster:
             self._copies(desired),
         )
         live |= copies
+        sleepers = await self._sleepers(desired)
+        if sleepers is not None and (desired.asleep or wake_up(sleepers)):
+            # Nothing is deployed before it is awake, so that neither sleep nor waking ever waits for a chart.
+            return Observed(seen, live, originals, ghosts, await self._release(identity), sleepers=sleepers)
         release, reserved = await self._release(identity), self.waiting.own(identity, fresh)
         judged = await self.judge.look(desired, release, reserved)
         accounts = await self.guard.look(identity, (*desired.shared, *desired.held, *judged.rendered.referred))
@@ -146,6 +157,7 @@ class LiveCluster:
             rendered=judged.rendered,
             findings=judged.findings,
             accounts=accounts,
+            sleepers=sleepers,
             hosts=judged.hosts,
             reserved=reserved,
             health=await self._health(desired, release, judged.digest),
@@ -194,8 +206,8 @@ class LiveCluster:
                 return await self._apply_object(manifest)
             case DeleteObject(api_version=version, kind=kind, namespace=namespace, name=name, uid=uid):
                 await self.client.delete(resources.lookup(version, kind), name, namespace, uid=uid)
-            case QuietObject():
-                await self._quiet(action)
+            case QuietObject() | RestWorkload():
+                await (self._quiet(action) if isinstance(action, QuietObject) else self._rest(action))
             case DeployRelease(desired=desired, digest=digest):
                 await self._deploy(desired, digest)
             case RollBackRelease(identity=identity, to=revision):
@@ -309,6 +321,42 @@ class LiveCluster:
         body = {"metadata": {"uid": action.uid}, "spec": spec}
         resource = resources.lookup(action.api_version, action.kind)
         await self.client.merge_patch(resource, action.name, action.namespace, body, manager=MANAGER)
+
+    async def _rest(self, action: RestWorkload) -> None:
+        """As a field manager of its own, so that an object tells who scaled it."""
+        marks = {"uid": action.uid, "resourceVersion": action.resource_version}
+        body = {**action.patch, "metadata": {**action.patch["metadata"], **marks}}
+        resource = resources.lookup(action.api_version, action.kind)
+        await self.client.merge_patch(resource, action.name, action.namespace, body, manager=SLEEP_MANAGER)
+        self._landed.pop(action.namespace, None)  # the caches may not show it yet
+
+    async def _sleepers(self, desired: Desired) -> Sleepers | None:
+        """What can be put to sleep and woken, read live; None if nothing is asleep or is to be."""
+        namespace = desired.identity.namespace
+        is_asked = desired.asleep or desired.slept
+        if not is_asked and not any(
+            remembers(item) for kind in SLEEPING_KINDS for item in self.caches[kind].by_index(BY_NAMESPACE, namespace)
+        ):
+            return None
+        kinds = (
+            *SLEEPING_KINDS,
+            resources.DAEMON_SETS,
+            resources.REPLICA_SETS,
+            resources.REPLICATION_CONTROLLERS,
+            resources.CRON_JOBS,
+            resources.PODS,
+        )
+        found = await live_objects(self.client, namespace, kinds)
+        return Sleepers(
+            deployments=found[resources.DEPLOYMENTS],
+            stateful_sets=found[resources.STATEFUL_SETS],
+            replica_sets=found[resources.REPLICA_SETS],
+            replication_controllers=found[resources.REPLICATION_CONTROLLERS],
+            daemon_sets=found[resources.DAEMON_SETS],
+            cron_jobs=found[resources.CRON_JOBS],
+            jobs=found[resources.JOBS],
+            pods=found[resources.PODS],
+        )
 
     def _cached_objects(self, identity: Identity, fresh: Mapping[Key, Manifest]) -> dict[Key, Manifest]:
         cached = {
@@ -428,6 +476,7 @@ def _namespace_of(action: Action) -> str:
         case (
             DeleteObject(namespace=namespace)
             | QuietObject(namespace=namespace)
+            | RestWorkload(namespace=namespace)
             | DeleteCustom(namespace=namespace)
             | FenceAccounts(namespace=namespace)
             | MarkHusk(namespace=namespace)

@@ -28,7 +28,7 @@ from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.informer import Informer
-from envprov.kube.publishing import CommandBook, PublishingRecords, environment_of_command
+from envprov.kube.publishing import CommandBook, PublishingRecords, key_of_command
 from envprov.kube.records import ControllerRecords
 from envprov.kube.resources import Resource
 from envprov.kube.sweeps import SweepBook
@@ -166,9 +166,9 @@ def _commander(forge: GitLabClient, shared: Shared, now: Callable[[], datetime],
     errands = Errands("command", WorkQueue(base=ERRAND_BASE_SECONDS), Commander(forge, book, now, metrics), metrics)
 
     def wake(manifest: Mapping[str, Any]) -> None:
-        environment = environment_of_command(manifest)
-        if environment is not None:
-            errands.wake(environment)
+        key = key_of_command(manifest)
+        if key is not None:
+            errands.wake(key)
 
     requests.on_change(wake)
     return errands

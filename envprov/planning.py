@@ -12,7 +12,7 @@ from typing import Any
 
 from envprov.domain.checking import Given
 from envprov.domain.desired import INSTALLER, Desired
-from envprov.domain.errors import EnvprovError
+from envprov.domain.errors import EnvprovError, Invalid, RenderFailed
 from envprov.domain.hosts import HostSeen, HostState
 from envprov.domain.release import DIGEST, REVISION
 from envprov.domain.rendered import read_rendered
@@ -116,7 +116,7 @@ class Planner:
         key = (spec.namespace, spec.name, digest, _digest_of(setting))
         known = self._drafts.get(key)
         if known is None:
-            objects, size = await asyncio.gather(self.helm.render(spec, setting), self._weigh(spec))
+            objects, size = await asyncio.gather(self._render(spec, setting), self._weigh(spec))
             known = self._drafts[key] = Draft(spec, digest, objects, size)
             if len(self._drafts) > DRAFTS_KEPT:
                 self._drafts.popitem(last=False)
@@ -146,6 +146,15 @@ class Planner:
             *(self.client.get(SERVICE_ACCOUNTS, name, namespace, metadata_only=True) for name in names)
         )
         return {name: live for name, live in zip(names, found, strict=True) if live is not None}
+
+    async def _render(self, spec: ReleaseSpec, setting: Setting) -> tuple[Manifest, ...]:
+        try:
+            return await self.helm.render(spec, setting)
+        except (RenderFailed, Invalid):
+            if not setting.lookup_as:
+                raise
+            # With the server asked, Helm refuses kinds that are not served, before anybody can say all that is wrong.
+            return await self.helm.render(spec, replace(setting, lookup_as=""))
 
     async def _weigh(self, spec: ReleaseSpec) -> int | None:
         if await asyncio.to_thread(_size_of, Path(spec.chart.reference)) < LIGHT_BYTES:

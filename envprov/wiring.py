@@ -56,7 +56,7 @@ from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
-from envprov.settings import Settings, read_signing_keys, read_tokens
+from envprov.settings import Settings, WebhookSettings, read_signing_keys, read_tokens
 from envprov.waiting import BY_HOLDER, Waiting, holder_index
 from envprov.watched import (
     BASE_KINDS,
@@ -75,6 +75,8 @@ from envprov.watched import (
     wake_own,
 )
 from webhooks.app import ReceiverSettings, create_app
+from webhooks.authentic import Secrets
+from webhooks.rotation import Rotation
 from webhooks.serve import Listening, serve, serving
 
 log = structlog.get_logger("envprov")
@@ -236,9 +238,7 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
 
     """
     webhook = settings.webhook
-    given = ReceiverSettings(
-        read_tokens(webhook), read_signing_keys(webhook), require_signature=webhook.require_signature
-    )
+    rotation = Rotation(partial(_secrets, webhook))
     stop = _stop_on_signals()
     async with KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client:
         projects = Informer(
@@ -249,17 +249,26 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
         app = create_app(
             store,
             lambda: reader.readable(projects.items()) if projects.synced.is_set() else None,
-            given,
+            ReceiverSettings(source=rotation.current),
             CollectorRegistry(),
             lambda: client.get_raw("/readyz"),
         )
         listening = Listening(webhook.host, webhook.port, webhook.tls_certificate, webhook.tls_key)
-        watching = asyncio.create_task(projects.run())
+        beside = {asyncio.create_task(projects.run()), asyncio.create_task(rotation.run())}
         try:
             await serve(app, listening, stop)
         finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+
+def _secrets(webhook: WebhookSettings) -> Secrets:
+    """What a sender may know, as the files say now."""
+    given = ReceiverSettings(
+        read_tokens(webhook), read_signing_keys(webhook), require_signature=webhook.require_signature
+    )
+    return given.secrets()
 
 
 async def run_controller(settings: Settings, connection: Connection, *, identity: str | None = None) -> None:

@@ -95,6 +95,7 @@ class ReceiverSettings:
         body_seconds: For a body to arrive.
         strangers_limit_bytes: For all bodies together whose signature is not verified yet.
         record_seconds: For all records of one delivery; below the second after which GitLab's sender counts.
+        source: What a sender may know now, where that changes; the tokens and keys above are left out then.
 
     """
 
@@ -105,6 +106,7 @@ class ReceiverSettings:
     body_seconds: float = 5.0
     strangers_limit_bytes: int = 32 << 20
     record_seconds: float = 0.9
+    source: Callable[[], Secrets] | None = None
 
     def secrets(self) -> Secrets:
         """What a sender may know."""
@@ -177,7 +179,8 @@ class _Receiver:
         self._recorder = recorder
         self._projects = projects
         self._settings = settings
-        self._secrets = settings.secrets()
+        fixed = settings.secrets()
+        self._secrets = settings.source or (lambda: fixed)
         self._strangers = Room(settings.strangers_limit_bytes)
         self._said: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -210,8 +213,8 @@ class _Receiver:
                 return await self._record_pushes(serving, delivery, facts)
 
     async def _read(self, request: Request) -> Delivery:
-        headers = request.scope["headers"]
-        signature = authenticate(headers, self._secrets, now=time.time())
+        headers, secrets = request.scope["headers"], self._secrets()
+        signature = authenticate(headers, secrets, now=time.time())
         if signature is None:
             request.scope.setdefault("state", {})[KNOWN] = True
         body = await read_body(
@@ -221,7 +224,7 @@ class _Receiver:
             room=self._strangers if signature else None,
         )
         if signature is not None:
-            signature.verify(body, self._secrets.keys)
+            signature.verify(body, secrets.keys)
             request.scope.setdefault("state", {})[KNOWN] = True
         return parse(headers, body)
 

@@ -29,6 +29,7 @@ ProjectOption = Annotated[
     ),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to follow until the end.")]
+SleepWaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to follow until it is so.")]
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to follow: 90s, 10m, 1h30m.")]
 StandaloneOption = Annotated[
     bool, typer.Option("--standalone", help="Do the controller's work in this very process, with your own rights.")
@@ -202,6 +203,38 @@ def unpin(common: Common, branch: BranchArgument, *, project: ProjectOption = No
     from envprov.cli.longer import pin
 
     run(pin(common, branch, project, pinned=False))
+
+
+@with_common
+def sleep(
+    common: Common,
+    branch: BranchArgument,
+    *,
+    project: ProjectOption = None,
+    wait: SleepWaitOption = False,
+    timeout: TimeoutOption = "10m",
+) -> None:
+    """Scale the environment of a branch to nothing; its data stays."""
+    from envprov.cli.follow import waiting
+    from envprov.cli.resting import rest
+
+    run(rest(common, branch, project, waiting(wait=wait, timeout=timeout, work=None), asleep=True), _GOES_ON)
+
+
+@with_common
+def wake(
+    common: Common,
+    branch: BranchArgument,
+    *,
+    project: ProjectOption = None,
+    wait: SleepWaitOption = False,
+    timeout: TimeoutOption = "10m",
+) -> None:
+    """Scale the environment of a branch back to what it was, and deploy what was pushed meanwhile."""
+    from envprov.cli.follow import waiting
+    from envprov.cli.resting import rest
+
+    run(rest(common, branch, project, waiting(wait=wait, timeout=timeout, work=None), asleep=False), _GOES_ON)
 
 
 def _work(chart: Path | None) -> Work:

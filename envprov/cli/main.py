@@ -47,6 +47,8 @@ def build() -> typer.Typer:
         ("extend", commands.extend),
         ("pin", commands.pin),
         ("unpin", commands.unpin),
+        ("sleep", commands.sleep),
+        ("wake", commands.wake),
     ):
         app.command(name, rich_help_panel=_PEOPLE)(command)
     for command in (

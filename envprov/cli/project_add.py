@@ -293,8 +293,7 @@ async def _test(work: _Work, aim: Aim, hook_id: int, *, is_new: bool) -> ExitCod
     work.tell("test", "failed", trial.message)
     if is_new and trial.status == "401":
         note(
-            "the receiver has not read the new secret yet. Restart it, and try again:\n"
-            f"  {project_secret.restart(work.session.namespace)}\n"
+            "the receiver does not have the new secret yet. Kubernetes hands it over within a minute or two; then:\n"
             f"  envprov project check {aim.project} --test"
         )
         return ExitCode.NOT_READY
@@ -332,7 +331,6 @@ def _hand_over(work: _Work, arguments: ProjectArguments, plan: HookPlan) -> Exit
         f"The webhook's secret is in {file}. Somebody who may write Secrets in namespace {namespace} gives it to the "
         "receiver; then the webhook can be made:\n"
         f"  {project_secret.by_hand(plan.place, namespace, file)}\n"
-        f"  {project_secret.restart(namespace)}\n"
         f"  {again}\n"
         f"  rm {file}"
     )

@@ -20,8 +20,6 @@ from envprov.domain.forge import Secret
 from envprov.kube.resources import SECRETS
 from envprov.settings import SIGNING_MARK, TOKEN_LIMIT_BYTES
 
-RECEIVER = "envprov-receiver"
-"""Deployment that reads the Secrets, when it starts."""
 BYTES = 32
 
 
@@ -146,8 +144,3 @@ def by_hand(place: Place, namespace: str, file: Path) -> str:
         f"kubectl -n {namespace} create secret generic {place.secret} --from-file={place.key}={file} "
         f"--dry-run=client -o yaml | kubectl apply --server-side --field-manager={place.manager} -f -"
     )
-
-
-def restart(namespace: str) -> str:
-    """The command after which the receiver knows what is in the Secrets."""
-    return f"kubectl -n {namespace} rollout restart deployment {RECEIVER}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from envprov.domain.errors import Conflict, ForgeUnreliable, Throttled
-from envprov.domain.forge import HookEvent, HookTest, ProjectRef
+from envprov.domain.forge import HookEvent, ProjectRef
 from envprov.domain.hooks import hint_for, is_blocked
 from envprov.gitlab.client import GitLabClient
 
@@ -45,8 +45,6 @@ async def try_hook(forge: GitLabClient, ref: ProjectRef, hook_id: int) -> Trial:
     """
     try:
         tested = await forge.test_hook(ref, hook_id, "push_events")
-    except ForgeUnreliable:
-        tested = HookTest(delivered=False, message="")  # GitLab has no words for an answer without a body
     except Throttled:
         return Trial(
             arrived=None,
@@ -87,7 +85,7 @@ def _arrived(status: str) -> Trial:
 
 async def _newest(forge: GitLabClient, ref: ProjectRef, hook_id: int) -> HookEvent | None:
     try:
-        events = await forge.hook_events(ref, hook_id)
+        events = await forge.hook_events(ref, hook_id, limit=1)
     except ForgeUnreliable:
         return None  # GitLab before 17.3 remembers nothing that can be asked for
-    return max(events, key=lambda event: event.id, default=None)
+    return next(iter(events), None)

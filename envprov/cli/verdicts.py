@@ -49,11 +49,33 @@ def judge_coming(item: Object | None, *, generation: int, leaving: str = "") -> 
     ready = environment.status.condition(Type.READY)
     if ready is None or (ready.observed_generation or 0) < generation:
         return None
-    if ready.status == "True":
-        return Outcome(ExitCode.DONE, ready.message)
-    if ready.reason == Phase.STALLED:
-        return Outcome(ExitCode.REFUSED if _is_refused(environment) else ExitCode.FAILED, ready.message)
-    return None
+    return Outcome(ExitCode.DONE, ready.message) if ready.status == "True" else _failure(environment, ready)
+
+
+def judge_sleep(item: Object | None, *, generation: int) -> Outcome | None:
+    """
+    Whether the way to sleep has ended, and how.
+
+    Args:
+        item: The Environment, or None while there is none.
+        generation: The generation that was asked for.
+
+    Returns:
+        None while it goes on.
+
+    """
+    if item is None:
+        return Outcome(ExitCode.FAILED, "the Environment was deleted meanwhile")
+    environment = parse_environment(item)
+    if environment.deleting:
+        return Outcome(ExitCode.FAILED, "the Environment is being deleted")
+    if not environment.spec.asleep:
+        return Outcome(ExitCode.FAILED, "somebody woke it meanwhile")
+    ready = environment.status.condition(Type.READY)
+    if ready is None or (ready.observed_generation or 0) < generation:
+        return None
+    ends = {Phase.ASLEEP.value: ExitCode.DONE, Phase.STALLED.value: ExitCode.FAILED}
+    return Outcome(ends[ready.reason], ready.message) if ready.reason in ends else None
 
 
 def judge_going(item: Object | None, *, uid: str) -> Outcome | None:
@@ -83,6 +105,14 @@ def last_word(item: Object | None) -> str:
     blocked = conditions.get(Type.TEARDOWN_BLOCKED)
     said = blocked if blocked and blocked["status"] == "True" else conditions.get(Type.READY)
     return f"{said['reason']}: {said.get('message', '')}" if said else "no controller has worked on it yet"
+
+
+def _failure(environment: Environment, ready: Condition) -> Outcome | None:
+    if ready.reason == Phase.STALLED:
+        return Outcome(ExitCode.REFUSED if _is_refused(environment) else ExitCode.FAILED, ready.message)
+    if ready.reason == Phase.ASLEEP:
+        return Outcome(ExitCode.FAILED, "somebody put it to sleep meanwhile; `envprov wake` wakes it")
+    return None
 
 
 def _is_refused(environment: Environment) -> bool:

@@ -17,7 +17,9 @@ import structlog
 from envprov.controller.metrics import ErrandMetrics
 from envprov.controller.telling import NotesForge, OwnNotes
 from envprov.domain.commands import (
+    LATE,
     PATIENCE,
+    UNREADABLE,
     Act,
     Command,
     Down,
@@ -83,6 +85,18 @@ class CommandRecords(Protocol):
     async def forget(self, command: Command) -> None:
         """Delete the record of a command."""
 
+    def unreadable_since(self, name: str) -> datetime | None:
+        """When a record was made that says it is a command and cannot be read; None if there is none of that name."""
+
+    async def discard(self, name: str) -> None:
+        """
+        Delete a record that cannot be read.
+
+        Raises:
+            Conflict: It has changed since it was read.
+
+        """
+
     async def carry_out(self, environment: str, act: Act) -> bool:
         """
         Do what was asked for; again, if it was done before, to the same effect.
@@ -127,7 +141,7 @@ class Commander:
         Carry out, answer, and in the end forget, the commands for one environment.
 
         Args:
-            key: Name of the Environment.
+            key: Name of the Environment, or what stands for a record that cannot be read.
 
         Returns:
             When the next one is to be forgotten.
@@ -136,6 +150,8 @@ class Commander:
             RetryableError: GitLab or the API server did not answer as they should.
 
         """
+        if key.startswith(UNREADABLE):
+            return await self._discard(key.removeprefix(UNREADABLE))
         waits = []
         for command in sorted(self.records.commands(key), key=lambda command: command.note_id):
             served = command if command.done_at else await self._serve(command)
@@ -145,6 +161,18 @@ class Commander:
             else:
                 await self.records.forget(served)
         return min(waits, default=None)
+
+    async def _discard(self, name: str) -> timedelta | None:
+        """Somebody has edited it, or another version has written it, whose controller may be about to take over."""
+        since = self.records.unreadable_since(name)
+        if since is None:
+            return None
+        left = since + LATE - self.now()
+        if left > timedelta(0):
+            return left
+        await self.records.discard(name)
+        log.warning("deleted unread", command=name, why="it cannot be read, and is too late to be carried out")
+        return None
 
     async def _serve(self, command: Command) -> Command:
         project = self._project(command.project)

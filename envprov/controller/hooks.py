@@ -26,6 +26,8 @@ from envprov.domain.sweep import Tracked
 
 log = structlog.get_logger("envprov.hooks")
 
+LOOKED_BACK = 20
+"""Deliveries that are looked back upon."""
 RESENT_FAILURES = 2
 """Failures in a row up to which one is sent again: GitLab pauses a hook at the fourth."""
 
@@ -36,7 +38,7 @@ class HookForge(Protocol):
     async def hooks(self, ref: ProjectRef) -> tuple[Hook, ...]:
         """All webhooks of a project."""
 
-    async def hook_events(self, ref: ProjectRef, hook_id: int) -> tuple[HookEvent, ...]:
+    async def hook_events(self, ref: ProjectRef, hook_id: int, *, limit: int) -> tuple[HookEvent, ...]:
         """Deliveries that GitLab remembers, the newest first."""
 
     async def test_hook(self, ref: ProjectRef, hook_id: int, trigger: HookTrigger) -> HookTest:
@@ -111,7 +113,7 @@ async def _look(forge: HookForge, tracked: Tracked, url: str) -> tuple[Verdict, 
 
 async def _recent(forge: HookForge, ref: ProjectRef, hook: Hook | None) -> tuple[HookEvent, ...]:
     try:
-        return await forge.hook_events(ref, hook.id) if hook is not None else ()
+        return await forge.hook_events(ref, hook.id, limit=LOOKED_BACK) if hook is not None else ()
     except ForgeUnreliable:
         return ()  # GitLab before 17.3 has no such list; whether the hook is paused is known all the same
 

@@ -159,6 +159,9 @@ class Reconciler:
                 if outcome is not None:
                     return replace(outcome, actions=tuple(done))
             else:
+                if decided.phase in {Phase.FALLING_ASLEEP, Phase.WAKING}:  # on record before it begins
+                    status = report_progress(latest[-1], desired, observed, decided, self.now())
+                    latest.append(await self._report(latest[-1], status))
                 await self._carry_out(decided.waves, fresh)
             done.extend(str(action) for wave in decided.waves for action in wave)
         return Outcome("Unfinished", tuple(done), timedelta(seconds=1))
@@ -229,6 +232,8 @@ class Reconciler:
             await self.records.tell(environment, HoldLost.__name__, message, warning=True)
         if decided.phase is Phase.READY and (was is None or was.status != "True"):
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
+        if decided.phase is Phase.ASLEEP and (was is None or was.reason != Phase.ASLEEP):
+            await self.records.tell(environment, Phase.ASLEEP.value, decided.message, warning=False)
         if status.warned_for is not None and status.warned_for != before.warned_for and not environment.spec.pinned:
             await self.records.tell(environment, "ExpiresSoon", _warning(status.warned_for, environment), warning=True)
         left = None if environment.spec.pinned else next_expiry_check(desired, status, now)

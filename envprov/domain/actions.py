@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from envprov.domain.desired import Desired, Identity
@@ -48,6 +49,30 @@ class QuietObject:
 
     def __str__(self) -> str:
         return f"quiet {self.kind} {self.name}"
+
+
+class Rest(StrEnum):
+    """Which way a workload goes."""
+
+    SLEEP = "put to sleep"
+    WAKE = "wake"
+
+
+@dataclass(frozen=True)
+class RestWorkload:
+    """One patch of a workload as it was read: scales it to nothing and remembers what it was, or takes both back."""
+
+    rest: Rest
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    patch: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.rest} {self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -221,6 +246,7 @@ Action = (
     | ApplyObject
     | DeleteObject
     | QuietObject
+    | RestWorkload
     | DeployRelease
     | RollBackRelease
     | UninstallRelease

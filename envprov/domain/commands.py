@@ -26,6 +26,8 @@ LATE = timedelta(hours=1)
 """A command that is older, by GitLab's clock, is not carried out: somebody may have sent its delivery again."""
 KEPT = timedelta(minutes=10)
 """How long a command stays on record after it is done, and after it is too late to be given again."""
+UNREADABLE = "configmap/"
+"""Begins the key of a record that says it is a command and cannot be read; no name of an Environment does."""
 PATIENCE = timedelta(days=1)
 """How long an answer is tried."""
 
@@ -50,6 +52,8 @@ _USAGE = {
     "extend 3d": "lets it live longer than it would: `3d`, `12h`, `1w`; without a time its lifetime begins anew",
     "pin": "keeps it although its lifetime ends",
     "unpin": "lets it end with its lifetime again",
+    "sleep": "scales it to nothing; its data stays, and what is pushed meanwhile waits",
+    "wake": "scales it back to what it was, and deploys what was pushed meanwhile",
     "redeploy": "deploys the same commit once more, as a push would",
     "why": "says how it is, and why",
     "down": "takes it down; the next push brings it back",
@@ -132,6 +136,14 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Put the Environment with that UID to sleep, or wake it."""
+
+    uid: str
+    asleep: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Down:
     """Take the Environment with that UID down."""
 
@@ -146,7 +158,7 @@ class Redeploy:
     at: datetime
 
 
-Act = Extend | Pin | Down | Redeploy
+Act = Extend | Pin | Rest | Down | Redeploy
 
 
 def encode(act: Act) -> str:
@@ -156,6 +168,8 @@ def encode(act: Act) -> str:
             return json.dumps({"do": "extend", "uid": uid, "extension": extension.encode()})
         case Pin(uid=uid, pinned=pinned):
             return json.dumps({"do": "pin" if pinned else "unpin", "uid": uid})
+        case Rest(uid=uid, asleep=asleep):
+            return json.dumps({"do": "sleep" if asleep else "wake", "uid": uid})
         case Down(uid=uid):
             return json.dumps({"do": "down", "uid": uid})
         case Redeploy(uid=uid, at=at):
@@ -176,12 +190,12 @@ def decode(text: str) -> Act | None:
             return Extend(uid, extension)
         case "pin" | "unpin":
             return Pin(uid, do == "pin")
+        case "sleep" | "wake":
+            return Rest(uid, do == "sleep")
         case "down":
             return Down(uid)
-        case "redeploy" if at is not None:
-            return Redeploy(uid, at)
         case _:
-            return None
+            return Redeploy(uid, at) if at is not None else None
 
 
 def role_fault(rules: Commands, level: int | None) -> str | None:
@@ -235,9 +249,13 @@ def decide(command: Command, environment: Environment | None, project: Project, 
         return f"Not done: the environment {standing(environment)}."
     match verb:
         case Verb.EXTEND:
-            return _extend(environment, project, time, now)
+            act: Act | str = _extend(environment, project, time, now)
+        case Verb.SLEEP | Verb.WAKE:
+            act = _rest(environment, asleep=verb is Verb.SLEEP)
+        case Verb.REDEPLOY if environment.spec.asleep:
+            act = "Not done: the environment is asleep, and nothing is deployed in its sleep. First `/envprov wake` it."
         case Verb.REDEPLOY:
-            act: Act = Redeploy(environment.uid, command.created_at)
+            act = Redeploy(environment.uid, command.created_at)
         case Verb.DOWN:
             act = Down(environment.uid)
         case _:
@@ -249,17 +267,22 @@ def answer_of(act: Act) -> str:
     """What is answered when something was done."""
     match act:
         case Extend(extension=Extension(at=at, until=until)) if until <= at:
-            return "Done: its lifetime begins anew."
+            said = "its lifetime begins anew."
         case Extend(extension=Extension(until=until)):
-            return f"Done: it stays until {moment(until)} at least."
+            said = f"it stays until {moment(until)} at least."
         case Pin(pinned=True):
-            return "Done: it is pinned and stays when its lifetime ends. `/envprov unpin` takes that back."
+            said = "it is pinned and stays when its lifetime ends. `/envprov unpin` takes that back."
         case Pin():
-            return "Done: it is no longer pinned and ends with its lifetime."
+            said = "it is no longer pinned and ends with its lifetime."
+        case Rest(asleep=True):
+            said = "it falls asleep: nothing of it runs, and its data stays. `/envprov wake` wakes it."
+        case Rest():
+            said = "it wakes up, and what was pushed meanwhile is deployed."
         case Down():
-            return "Done: it is being taken down. The next push brings it back."
+            said = "it is being taken down. The next push brings it back."
         case Redeploy():
-            return "Done: the same commit is deployed once more."
+            said = "the same commit is deployed once more."
+    return f"Done: {said}"
 
 
 def gone_answer() -> str:
@@ -292,18 +315,7 @@ def _asked(text: str, project: Project) -> tuple[Verb, str | None] | str:
         return f"`{verb}` was not done: {code(' '.join(rest), _WORD_LIMIT)} was not understood."
     if verb is Verb.HELP:
         return _help(project)
-    return _not_yet(verb) or (verb, rest[0] if rest else None)
-
-
-def _not_yet(verb: Verb) -> str | None:
-    match verb:
-        case Verb.SLEEP | Verb.WAKE:
-            return (
-                "Not done: envprov cannot scale an environment to nothing and back yet. `/envprov down` ends it; the "
-                "next push brings it back."
-            )
-        case _:
-            return None
+    return verb, rest[0] if rest else None
 
 
 def _extend(environment: Environment, project: Project, text: str | None, now: datetime) -> Act | str:
@@ -318,6 +330,13 @@ def _extend(environment: Environment, project: Project, text: str | None, now: d
     except Forbidden as error:
         return refused_answer(str(error))
     return Extend(environment.uid, extension)
+
+
+def _rest(environment: Environment, *, asleep: bool) -> Act | str:
+    if environment.spec.asleep != asleep:
+        return Rest(environment.uid, asleep)
+    hint = " `/envprov wake` wakes it." if asleep else ""
+    return f"{'It is asleep already' if asleep else 'It is not asleep'}: it {standing(environment)}.{hint}"
 
 
 def _why(environment: Environment) -> str:

@@ -61,6 +61,10 @@ class Desired:
     lifetime: Lifetime | None
     longest: timedelta | None
     """How long it may live without activity, if its lifetime was chosen and not given by a rule."""
+    asleep: bool
+    """Whether it is to be scaled to nothing."""
+    slept: bool
+    """Whether something in it may still be asleep, by what was last reported."""
     host: str | None
     url: str | None
     chart: ChartSource
@@ -150,6 +154,8 @@ def desire(
         choices=tuple(name for name in sizes if name in spec.sizes.allowed),
         lifetime=chosen or rule.lifetime,
         longest=spec.limits.lifetime if chosen else None,
+        asleep=environment.spec.asleep,
+        slept=environment.status.asleep_since is not None,
         host=host,
         url=url,
         chart=ChartSource(git=GitChart(path=file.chart)) if file and file.chart else spec.chart,

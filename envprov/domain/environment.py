@@ -77,7 +77,8 @@ Project's rule. With warn, a warning is given that long before the end."""
     pinned: bool = False
     """Whether the environment stays although its lifetime has ended."""
     asleep: bool = False
-    """Whether the environment is scaled to nothing for the time being."""
+    """Whether the environment is scaled to nothing for the time being. Its data stays; what is pushed meanwhile is \
+deployed when it wakes."""
 
 
 class ReleaseStatus(Model):
@@ -264,6 +265,10 @@ class EnvironmentStatus(Model):
     """The end that a warning was given of."""
     ready_at: Timestamp | None = None
     """When it was last ready for the deployed commit."""
+    asleep_since: Timestamp | None = None
+    """Since when it is asleep or falling asleep; gone when it has woken up."""
+    active_at: Timestamp | None = None
+    """When it was last woken, or something was pushed while it was asleep: that counts as activity, too."""
     branch_file: BranchFileStatus | None = None
     """The file .envprov.yaml of the branch."""
     release: ReleaseStatus | None = None

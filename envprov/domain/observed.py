@@ -14,6 +14,7 @@ from envprov.domain.health import Health, Workloads
 from envprov.domain.holds import Account
 from envprov.domain.hosts import HostSeen, Reservation
 from envprov.domain.release import Release
+from envprov.domain.sleep import Sleepers
 
 Manifest = Mapping[str, Any]
 Key = tuple[str, str]
@@ -107,6 +108,8 @@ class Observed:
     """Hosts that the chart and the Project want; None if nobody knows which, for the chart was not rendered again."""
     reserved: tuple[Reservation, ...] = ()
     """Hosts that the environment has reserved."""
+    sleepers: Sleepers | None = None
+    """What can be put to sleep and woken; None if nothing in the environment is asleep, or is to be."""
     health: Health | None = None
 
 

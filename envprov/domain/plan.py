@@ -36,6 +36,7 @@ from envprov.domain.observed import Manifest, NamespaceState, Observed
 from envprov.domain.project import SecretCopy
 from envprov.domain.quantity import same
 from envprov.domain.release import Recovery, ReleaseState, recovery
+from envprov.domain.sleep import going_on, put_down, still_running, wake_up
 
 _FIXED = ("roleRef", "type")
 """Fields of a RoleBinding and of a Secret that cannot be changed once they are there."""
@@ -53,6 +54,9 @@ class Phase(StrEnum):
     STARTING = "Starting"
     UNHEALTHY = "Unhealthy"
     READY = "Ready"
+    FALLING_ASLEEP = "FallingAsleep"
+    ASLEEP = "Asleep"
+    WAKING = "Waking"
     RETRYING = "Retrying"
     STALLED = "Stalled"
     TEARING_DOWN = "TearingDown"
@@ -153,6 +157,16 @@ def refuse_ghosts(desired: Desired, observed: Observed) -> Plan | None:
     )
 
 
+def put_to_sleep(desired: Desired, observed: Observed) -> Plan | None:
+    """What runs is scaled to nothing, before anything that could hold that up."""
+    if not desired.asleep or observed.sleepers is None:
+        return None
+    actions = put_down(observed.sleepers)
+    if not actions:
+        return None
+    return Plan(Phase.FALLING_ASLEEP, "scales everything to nothing", (actions,), look_again=SOON)
+
+
 def ensure_base(desired: Desired, observed: Observed) -> Plan | None:
     """Limits, quota, policies, access, secrets and the installer, in the order in which they must stand."""
     identity = desired.identity
@@ -194,6 +208,25 @@ def await_quota(desired: Desired, observed: Observed) -> Plan | None:
     if waiting:
         return Plan(Phase.PREPARING, f"waits until the quota counts {', '.join(waiting[:3])}", look_again=SOON)
     return None
+
+
+def stay_asleep(desired: Desired, observed: Observed) -> Plan | None:
+    """Nothing is deployed while it sleeps: a hook would wait for a database that sleeps, too."""
+    if not desired.asleep or observed.sleepers is None:
+        return None
+    left = still_running(observed.sleepers)
+    if left:
+        message = f"waits until {len(left)} pods are gone, {left[0]} among them"
+        return Plan(Phase.FALLING_ASLEEP, message, look_again=timedelta(seconds=15))
+    rest = going_on(observed.sleepers)
+    goes_on = f"; {rest} goes on, for nothing that envprov can scale runs it" if rest else ""
+    return Plan(Phase.ASLEEP, f"scaled to nothing until somebody wakes it{goes_on}")
+
+
+def wake(desired: Desired, observed: Observed) -> Plan | None:
+    """Everything as it was, before anything is deployed: hooks need what they work with."""
+    actions = wake_up(observed.sleepers) if observed.sleepers is not None and not desired.asleep else ()
+    return Plan(Phase.WAKING, "scales everything to what it was", (actions,), look_again=SOON) if actions else None
 
 
 def hold_shared_accounts(desired: Desired, observed: Observed) -> Plan | None:
@@ -285,8 +318,11 @@ STEPS: tuple[Step, ...] = (
     admit_to_budget,
     ensure_namespace,
     refuse_ghosts,
+    put_to_sleep,
     ensure_base,
     await_quota,
+    stay_asleep,
+    wake,
     check_chart,
     reserve_hosts,
     hold_shared_accounts,

@@ -34,6 +34,11 @@ _URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?")
 _RANK = {"running": 0, "failed": 1, "success": 2}
 _FAILURES = frozenset({"HelmFailed", "HelmTimeout"})
 _MEANWHILE = "is being deployed"
+_RESTING = {
+    Phase.FALLING_ASLEEP: "is falling asleep",
+    Phase.ASLEEP: "is asleep",
+    Phase.WAKING: "is waking up",
+}
 _STANDINGS = {
     Phase.QUEUED: "waits for room",
     Phase.UNHEALTHY: "is not healthy",
@@ -83,6 +88,7 @@ class Publication:
         note: What the notes say; None if they are left alone.
         requests: Merge requests that get a note; others that have one keep it.
         is_over: Whether the environment is going or gone: nothing new is begun.
+        is_asleep: Whether nothing is deployed for the time being: what was begun does not go on.
         folder: Of our environments in GitLab.
 
     """
@@ -97,6 +103,7 @@ class Publication:
     note: str | None = None
     requests: tuple[int, ...] = ()
     is_over: bool = False
+    is_asleep: bool = False
     folder: str = FOLDER
 
     @property
@@ -265,6 +272,7 @@ def wanted(environment: Environment, project: Project, requests: tuple[int, ...]
         note=_note(environment, project, has_commands=gitlab.commands is not None) if gitlab.report.note else None,
         requests=requests,
         is_over=environment.deleting,
+        is_asleep=environment.spec.asleep,
     )
 
 
@@ -399,6 +407,9 @@ def standing(environment: Environment) -> str:
     if environment.deleting:
         comes_back = SUCCESSOR in environment.annotations
         return "is being taken down, and comes back" if comes_back else "is being taken down"
+    resting = _resting(environment)
+    if resting is not None:
+        return _RESTING[resting]
     if _is_ready(environment):
         return "is ready"
     trouble = _trouble(environment)
@@ -424,7 +435,7 @@ def _deployment_steps(publication: Publication, known: Told) -> Iterator[Step]:
     goes_on = publication.is_shown and not publication.is_over
     if last is not None and last.id is not None and last.status == "running":
         is_superseded = progress is not None and progress.revision != last.revision
-        if not goes_on or is_superseded:
+        if not goes_on or is_superseded or publication.is_asleep:
             yield EndDeployment(name, last.id, last.revision, "canceled")
     there = known.environment
     if goes_on:
@@ -446,7 +457,8 @@ def _status_steps(publication: Publication, known: Told) -> Iterator[Step]:
     last, progress = known.commit, publication.progress
     goes_on = publication.has_status and not publication.is_over
     is_superseded = last is not None and progress is not None and progress.revision != last.revision
-    if last is not None and last.state == "running" and (not goes_on or is_superseded):
+    is_cut_short = not goes_on or is_superseded or publication.is_asleep
+    if last is not None and last.state == "running" and is_cut_short:
         yield SetStatus(last.revision, publication.branch, "canceled", None)
     if not goes_on or progress is None:
         return
@@ -484,7 +496,7 @@ def _moves(before: str, after: DeploymentStatus) -> bool:
 
 def _progress(environment: Environment) -> Progress | None:
     revision = environment.spec.revision
-    if not revision or environment.deleting:
+    if not revision or environment.deleting or environment.spec.asleep:
         return None
     if _is_ready(environment):
         return Progress(revision, "success")
@@ -508,6 +520,16 @@ def _is_ready(environment: Environment) -> bool:
 
 def _is_current(environment: Environment) -> bool:
     return environment.status.observed_generation in {environment.generation, None}
+
+
+def _resting(environment: Environment) -> Phase | None:
+    """The phase, if it is one of sleep; while nobody has looked at what is asked for, that it falls asleep or wakes."""
+    if _is_current(environment):
+        ready = environment.status.condition(ConditionType.READY)
+        return next((phase for phase in _RESTING if ready is not None and phase.value == ready.reason), None)
+    if environment.spec.asleep:
+        return Phase.FALLING_ASLEEP if environment.status.asleep_since is None else Phase.ASLEEP
+    return Phase.WAKING if environment.status.asleep_since is not None else None
 
 
 def _trouble(environment: Environment) -> Phase | None:
@@ -544,6 +566,9 @@ def _facts(environment: Environment) -> Iterator[str]:
         yield f"- Deployed commit: {code(deployed[:12])}"
     if revision and revision != deployed:
         yield f"- Wanted commit: {code(revision[:12])}"
+    if environment.spec.asleep and not environment.deleting:
+        waits = "; the wanted commit is deployed when it wakes up" if revision and revision != deployed else ""
+        yield f"- Asleep: nothing of it runs, its data stays{waits}"
     if status.size:
         yield f"- Size: {code(status.size)}"
 
@@ -579,9 +604,11 @@ def _ways(environment: Environment, project: str, *, has_commands: bool) -> str:
     if environment.deleting:
         return f"See why it takes long: {code(_command('status', environment.spec.branch, project))}"
     if has_commands:
-        listed = ", ".join(f"`/envprov {word}`" for word in ("extend 3d", "pin", "why", "down", "help"))
+        rest = "wake" if environment.spec.asleep else "sleep"
+        listed = ", ".join(f"`/envprov {word}`" for word in ("extend 3d", "pin", rest, "why", "down", "help"))
         return f"Comment with {listed}."
     rows = (
+        *((("Awake", _command("wake", environment.spec.branch, project)),) if environment.spec.asleep else ()),
         ("Longer", _command("extend", environment.spec.branch, project, "3d")),
         ("for good", _command("pin", environment.spec.branch, project)),
         ("no more", _command("down", environment.spec.branch, project)),

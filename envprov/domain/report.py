@@ -20,11 +20,13 @@ from envprov.domain.environment import (
 )
 from envprov.domain.errors import EnvprovError, PlanRefused, TerminalError
 from envprov.domain.findings import Finding
+from envprov.domain.health import Health
 from envprov.domain.holds import Account
 from envprov.domain.lifetime import Extension, expiry, warning_at
 from envprov.domain.observed import Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.release import ReleaseState
+from envprov.domain.sleep import wake_up
 from envprov.domain.teardown import SLOW_AFTER, Descent
 
 Fact = tuple[bool | None, str, str]
@@ -54,7 +56,6 @@ def report_progress(
     in_sync = _in_sync(observed)
     looked = observed.findings
     findings = environment.status.findings if looked is None else findings_status(looked)
-    health = observed.health
     is_ready = plan.phase is Phase.READY
     facts: dict[Type, Fact] = {
         Type.ACCEPTED: _accepted(desired, findings),
@@ -63,16 +64,8 @@ def report_progress(
             if plan.phase in {Phase.QUEUED, Phase.PREPARING}
             else (True, "InPlace", "namespace, limits, quota, policies and access are in place")
         ),
-        Type.DEPLOYED: (
-            (True, "InSync", f"release {desired.identity.name} has the wanted chart and values")
-            if in_sync
-            else (False, plan.phase.value, plan.message)
-        ),
-        Type.HEALTHY: (
-            (None, plan.phase.value, "nothing is deployed yet")
-            if health is None or not in_sync
-            else (is_ready, health.condition.value, "; ".join(health.messages) or "all workloads are available")
-        ),
+        Type.DEPLOYED: _deployed(environment, desired, plan, in_sync=in_sync),
+        Type.HEALTHY: _healthy(desired, plan, observed.health if in_sync else None),
         Type.READY: (is_ready, plan.phase.value, plan.message),
     }
     conditions = _conditions(environment, facts, now)
@@ -80,7 +73,8 @@ def report_progress(
     deployed_since = next(entry.last_transition_time for entry in conditions if entry.type == Type.DEPLOYED)
     before = environment.status.ready_at
     ready_at = now if is_ready and (before is None or before < deployed_since) else before
-    end = _end(environment, desired, deployed_since, ready_at)
+    active_at = _active_at(environment, now)
+    end = _end(environment, desired, deployed_since, ready_at, active_at)
     return EnvironmentStatus(
         observed_generation=environment.generation,
         observed_revision=desired.revision if in_sync else environment.status.observed_revision,
@@ -91,6 +85,8 @@ def report_progress(
         expires_at=end,
         warned_for=end if is_warning_due(desired, end, now) else environment.status.warned_for,
         ready_at=ready_at,
+        asleep_since=_asleep_since(environment, observed, now),
+        active_at=active_at,
         branch_file=desired.file,
         release=_release(desired, observed) or environment.status.release,
         findings=findings,
@@ -123,6 +119,7 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
         facts[Type.DEPLOYED] = (False, error.reason, message)
     elif is_terminal:
         facts[Type.ACCEPTED] = (False, error.reason, message)
+    update["active_at"] = _active_at(environment, now)
     return environment.status.model_copy(update=update | {"conditions": _conditions(environment, facts, now)})
 
 
@@ -201,7 +198,8 @@ def is_expired(environment: Environment, desired: Desired, now: datetime) -> boo
     if status.observed_generation != environment.generation:
         return False
     deployed = status.condition(Type.DEPLOYED)
-    end = _end(environment, desired, deployed.last_transition_time if deployed else None, status.ready_at)
+    deployed_since = deployed.last_transition_time if deployed else None
+    end = _end(environment, desired, deployed_since, status.ready_at, status.active_at)
     return end is not None and now >= end
 
 
@@ -236,6 +234,50 @@ def _end(environment: Environment, desired: Desired, *moments: datetime | None) 
         extension=Extension.decode(environment.annotations.get(EXTENDED, "")),
         maximum=desired.longest,
     )
+
+
+def _asleep_since(environment: Environment, observed: Observed, now: datetime) -> datetime | None:
+    since = environment.status.asleep_since
+    if environment.spec.asleep:
+        return since or now
+    is_awake = observed.sleepers is not None and not wake_up(observed.sleepers)
+    return None if is_awake else since
+
+
+def _active_at(environment: Environment, now: datetime) -> datetime | None:
+    """Somebody woke it, or pushed while it was asleep: of both, nothing else tells the moment."""
+    spec, status = environment.spec, environment.status
+    if status.observed_generation == environment.generation:
+        return status.active_at
+    is_waking = status.asleep_since is not None and not spec.asleep
+    is_pushed = spec.asleep and spec.revision not in {"", status.observed_revision}
+    return now if is_waking or is_pushed else status.active_at
+
+
+def _deployed(environment: Environment, desired: Desired, plan: Plan, *, in_sync: bool) -> Fact:
+    before, observed = environment.status.condition(Type.DEPLOYED), environment.status.observed_revision
+    if _is_resting(desired, plan):
+        # Nobody looks at the chart meanwhile: what was deployed stays so, unless another commit is wanted since.
+        if before is not None and before.status == "True" and desired.revision in {"", observed}:
+            return (True, before.reason, before.message)
+        what = f"commit {desired.revision[:12]}" if desired.revision else "what is wanted"
+        return (False, Phase.ASLEEP.value, f"{what} is deployed when it wakes up")
+    if in_sync:
+        return (True, "InSync", f"release {desired.identity.name} has the wanted chart and values")
+    return (False, plan.phase.value, plan.message)
+
+
+def _healthy(desired: Desired, plan: Plan, health: Health | None) -> Fact:
+    if _is_resting(desired, plan):
+        return (None, plan.phase.value, "nothing runs while it is asleep")
+    if health is None:
+        return (None, plan.phase.value, "nothing is deployed yet")
+    message = "; ".join(health.messages) or "all workloads are available"
+    return (plan.phase is Phase.READY, health.condition.value, message)
+
+
+def _is_resting(desired: Desired, plan: Plan) -> bool:
+    return desired.asleep or plan.phase is Phase.WAKING
 
 
 def _accepted(desired: Desired, findings: tuple[FindingStatus, ...]) -> Fact:

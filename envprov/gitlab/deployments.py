@@ -6,7 +6,7 @@ Source: https://docs.gitlab.com/api/environments/, https://docs.gitlab.com/api/d
 
 from __future__ import annotations
 
-from envprov.domain.errors import ForgeUnreliable, Invalid
+from envprov.domain.errors import Conflict, ForgeUnreliable, Invalid
 from envprov.domain.forge import (
     AutoStop,
     CommitState,
@@ -23,6 +23,7 @@ from envprov.gitlab.transport import Request
 
 TIER = "development"
 DEPLOYMENTS_LIMIT = 20
+COMMIT_NOT_FOUND = "404 Commit Not Found"
 DESCRIPTION_LIMIT = 255
 SEARCH_LEAST = 3
 """Characters that GitLab wants of a search."""
@@ -255,6 +256,9 @@ class Deployments(Asking):
             target_url: Where it leads.
             description: One line; cut at 255 characters.
 
+        Raises:
+            Invalid: The project does not have the commit any more.
+
         """
         given = {"state": state, "name": name, "ref": ref_name, "target_url": target_url}
         given |= {"description": description[:DESCRIPTION_LIMIT] if description else None}
@@ -266,3 +270,7 @@ class Deployments(Asking):
         except Invalid as error:
             if "Cannot transition status" not in str(error):
                 raise
+        except Conflict as error:
+            if COMMIT_NOT_FOUND not in str(error):
+                raise
+            raise Invalid(f"{error}; it was pushed over, and no other try brings it back") from error

@@ -114,9 +114,9 @@ def told(answer: Answer) -> Told | None:
     if not isinstance(given, dict):
         return None
     said = given.get("error_description") or given.get("message") or given.get("error")
-    if not said:
+    if not said and given.get("message") != "":  # which is how GitLab says that a webhook was answered nothing
         return None
-    return Told(_line(said), _word(given.get("error")), _word(given.get("scope")))
+    return Told(_line(said or ""), _word(given.get("error")), _word(given.get("scope")))
 
 
 def from_answer(doing: str, answer: Answer, needs: str, *, is_write: bool) -> EnvprovError:
@@ -190,7 +190,7 @@ def patience(headers: Mapping[str, str]) -> float | None:
 
 
 def _refusal(doing: str, status: int, given: Told, needs: str, *, is_write: bool) -> EnvprovError:
-    said = f"{doing}: {given.message}"
+    said = f"{doing}: {given.message or f'GitLab answered {status} without a word'}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} or given.message == PROJECT_NOT_FOUND:
         return ForgeForbidden(f"{said}: {_cure(status, given, needs)}")
     if status == HTTPStatus.NOT_FOUND:

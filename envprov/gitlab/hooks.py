@@ -119,15 +119,16 @@ class Hooks(Asking):
             return HookTest(delivered=False, message=str(error).removeprefix(f"{request.doing}: "))
 
     async def hook_events(
-        self, ref: ProjectRef, hook_id: int, status: EventStatus | None = None
+        self, ref: ProjectRef, hook_id: int, status: EventStatus | None = None, *, limit: int = EVENTS_LIMIT
     ) -> tuple[HookEvent, ...]:
         """
-        List what GitLab remembers of a webhook's deliveries in the last seven days, at most the 200 newest.
+        List what GitLab remembers of a webhook's deliveries in the last seven days, the newest first.
 
         Args:
             ref: The project.
             hook_id: The webhook.
             status: Only those that ended so. A delivery without an answer has none of them: leave it out to see all.
+            limit: Most deliveries; twenty take one request.
 
         """
         request = Request(
@@ -140,9 +141,9 @@ class Hooks(Asking):
             request,
             reading.hook_event,
             lambda event: event.id,
-            limit=EVENTS_LIMIT,
+            limit=limit,
             cut=True,
-            per_page=EVENTS_PER_PAGE,
+            per_page=min(limit, EVENTS_PER_PAGE),
             remember=False,
         )
         return await self._pager.all(listing)

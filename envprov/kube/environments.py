@@ -149,7 +149,8 @@ class Environments:
             options: See :meth:`choose`.
 
         Returns:
-            The Environment as it now is. One with a deletionTimestamp comes back after its teardown.
+            The Environment as it now is. One with a deletionTimestamp comes back after its teardown. One that was
+            asleep wakes up.
 
         Raises:
             Conflict: Options were given for an Environment that is being torn down.
@@ -160,9 +161,12 @@ class Environments:
         live = await self.get(recorded.environment)
         if live is None:
             raise Conflict(f"Environment {recorded.environment} was deleted while it was being recorded; try again")
+        is_going = "deletionTimestamp" in live["metadata"]
+        if live["spec"].get("asleep") and not is_going:  # who wants it up does not want it asleep
+            options = {**(options or {}), "asleep": False}
         if not options:
             return live
-        if "deletionTimestamp" in live["metadata"]:
+        if is_going:
             raise Conflict(
                 f"Environment {recorded.environment} is being torn down and will come back; "
                 "give its options once it is there again"
@@ -223,6 +227,29 @@ class Environments:
         body["metadata"]["uid"] = metadata["uid"]
         body["spec"] = {name: value for name, value in chosen.items() if value is not None}
         return await self._client.apply(body, manager=OPTIONS)
+
+    async def rest(self, live: Mapping[str, Any], *, asleep: bool) -> Manifest:
+        """
+        Put an environment to sleep, or wake it; nothing is written if that is wanted already.
+
+        Args:
+            live: The Environment as it was read.
+            asleep: Whether it is to sleep.
+
+        Returns:
+            The Environment as it now is.
+
+        Raises:
+            Conflict: It is gone, another one, or being torn down.
+
+        """
+        metadata = live["metadata"]
+        if "deletionTimestamp" in metadata:
+            raise Conflict(f"Environment {metadata['name']} is being torn down")
+        if bool(live["spec"].get("asleep")) == asleep:
+            return dict(live)
+        # Said in so many words: a field that is only taken back stays if somebody else has set it, too.
+        return await self.choose(live, {"asleep": asleep})
 
     async def extend(self, live: Mapping[str, Any], extension: Extension) -> Manifest:
         """

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from envprov.domain.commands import Act, Command, Down, Extend, Pin, Redeploy, decode, encode
+from envprov.domain.commands import UNREADABLE, Act, Command, Down, Extend, Pin, Redeploy, Rest, decode, encode
 from envprov.domain.deliveries import Dismissal, Ignore, Reason, Unwanted
 from envprov.domain.environment import API_VERSION, EXTENDED, Environment, GitLabStatus, parse_environment
 from envprov.domain.errors import Conflict, InvalidRecord
 from envprov.domain.lifetime import Extension, noted_moment
 from envprov.domain.names import slug
+from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
 from envprov.domain.publication import Debt
 from envprov.kube.client import KubeClient
@@ -19,7 +21,7 @@ from envprov.kube.environments import Environments
 from envprov.kube.informer import Informer
 from envprov.kube.record import known_of
 from envprov.kube.records import ControllerRecords
-from envprov.kube.requests import parse_command
+from envprov.kube.requests import COMMAND, parse_command
 from envprov.kube.resources import CONFIG_MAPS
 from envprov.kube.tombstones import Tombstone, readable_tombstone, tombstone_name
 
@@ -35,6 +37,24 @@ def environment_index(manifest: Manifest) -> tuple[str, ...]:
     """Index of a cache of requests by the Environment that a command is about; nothing for other objects."""
     name = environment_of_command(manifest)
     return () if name is None else (name,)
+
+
+def key_of_command(manifest: Manifest) -> str | None:
+    """
+    By which key a ConfigMap is served.
+
+    Args:
+        manifest: Any ConfigMap.
+
+    Returns:
+        Name of the Environment that it is a command for; a key of its own for one that says it is a command and cannot
+        be read; None for what is no command.
+
+    """
+    environment = environment_of_command(manifest)
+    if environment is None and manifest["metadata"].get("labels", {}).get(RECORD) == COMMAND:
+        return f"{UNREADABLE}{manifest['metadata']['name']}"
+    return environment
 
 
 def environment_of_command(manifest: Manifest) -> str | None:
@@ -192,6 +212,28 @@ class CommandBook:
         saved = await self.client.apply(body, manager=GITLAB)
         return replace(command, version=saved["metadata"]["resourceVersion"])
 
+    def unreadable_since(self, name: str) -> datetime | None:
+        """When a record was made that says it is a command and cannot be read; None if there is none of that name."""
+        live = self.requests.get(name, self.records.control_namespace)
+        if live is None or key_of_command(live) != f"{UNREADABLE}{name}":
+            return None
+        return datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+
+    async def discard(self, name: str) -> None:
+        """
+        Delete a record that cannot be read.
+
+        Raises:
+            Conflict: It has changed since it was read.
+
+        """
+        namespace = self.records.control_namespace
+        live = self.requests.get(name, namespace)
+        if live is not None:
+            metadata = live["metadata"]
+            version = metadata["resourceVersion"]
+            await self.client.delete(CONFIG_MAPS, name, namespace, uid=metadata["uid"], resource_version=version)
+
     async def forget(self, command: Command) -> None:
         """
         Delete the record of a command.
@@ -231,6 +273,8 @@ class CommandBook:
                     await self.store.extend(live, extension)
             case Pin(pinned=pinned):
                 await self.store.choose(live, {"pinned": True if pinned else None})
+            case Rest(asleep=asleep):
+                await self.store.rest(live, asleep=asleep)
             case Redeploy(at=at):
                 await self.store.redeploy(live, at)
             case Down():

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster
+from tests.e2e.killing import Executioner, killing
 from tests.eventually import eventually
 from tests.payloads import push_created, push_deleted, push_updated
 from tests.shipped import Installation, Process, installed, is_ready
@@ -47,6 +48,13 @@ def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
     with installed(cluster, namespace, tmp_path) as there:
         yield there
     cluster.discard(namespace)
+
+
+@pytest.fixture
+def deadly(own: Installation) -> Iterator[tuple[Executioner, Path]]:
+    """Yield who kills the controller, and a kubeconfig that leads the controller through it."""
+    with killing(own) as found:
+        yield found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.cluster import Cluster
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
 from tests.gitlab.driver import GitLabStandIn
-from tests.shipped import CONTROLLER, RECEIVER, Installation, installed, manifests_for
+from tests.shipped import CONTROLLER, RECEIVER, Installation, condition, installed, manifests_for
 
 Commits = Callable[[int], str]
 UNREAD = {"read": False}
@@ -196,6 +196,7 @@ def work(there: Installation, commits: Commits) -> None:
     eventually(lambda: kubectl(*role, check=False) == "envprov-env-controller", message="the roleRef was not put back")
     there.apply(*({**external, "metadata": {**external["metadata"], "namespace": name}} for external in EXTERNAL))
     guard(there, shop, commits)
+    rest(there, shop, name)
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
@@ -209,6 +210,24 @@ def work(there: Installation, commits: Commits) -> None:
     shop.gone("feature/all", within=90)
     controller.stop()
     receiver.stop()
+
+
+def rest(there: Installation, shop: Shop, name: str) -> None:
+    """All of it sleeps, a Job in work among it, and wakes up."""
+    kubectl, job = there.cluster.kubectl, EVERYTHING[-1]
+    template = {"spec": job["spec"]["template"]["spec"] | {"nodeSelector": {"no": "node"}}}
+    endless = job | {"metadata": {"name": "endless", "namespace": name}, "spec": {"template": template}}
+    there.apply(endless)
+    environment = ("patch", "env", name.removeprefix("env-"), "-n", there.namespace, "--type=merge", "-p")
+    for asleep, reason in ((True, "Asleep"), (False, "Starting")):
+        kubectl(*environment, json.dumps({"spec": {"asleep": asleep}}))
+        eventually(
+            lambda reason=reason: condition(shop.record("feature/all") or {}, "Ready")["reason"] == reason,  # type: ignore[misc]
+            within=60,
+            message=f"it is not {reason}",
+        )
+    kubectl("delete", "job", "endless", "-n", name)
+    shop.ready("feature/all", within=60)
 
 
 def sweep(there: Installation) -> None:

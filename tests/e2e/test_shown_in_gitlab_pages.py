@@ -86,6 +86,24 @@ def bodies(gitlab: GitLabStandIn, path: str) -> list[str]:
     return [note["body"] for note in gitlab.state(path)["notes"] if note["author"]["username"] == "envprov"]
 
 
+def says(gitlab: GitLabStandIn, path: str, text: str) -> bool:
+    """Whether the note about the environment says something."""
+    return any(text in body for body in bodies(gitlab, path))
+
+
+def has_been_told(environment: dict[str, Any] | None, head: str) -> bool:
+    """Whether it is on record that GitLab was told everything about a commit that is deployed."""
+    told = (environment or {}).get("status", {}).get("gitlab", {})
+    notes = told.get("notes", [])
+    return (
+        "id" in told.get("environment", {})
+        and (told.get("deployment", {}).get("revision"), told.get("deployment", {}).get("status")) == (head, "success")
+        and told.get("commit") == {"revision": head, "state": "success"}
+        and len(notes) == 1
+        and bool(notes[0].get("id") and notes[0].get("digest"))
+    )
+
+
 def test_a_branch_is_shown_from_its_first_commit_to_its_end(
     installation: Installation, gitlab: GitLabStandIn, shop: str
 ) -> None:
@@ -125,6 +143,13 @@ def test_a_branch_is_shown_from_its_first_commit_to_its_end(
         message="the same commit is not deployed once more",
     )
     eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="not Ready again")
+    gitlab.comment(shop, iid, "/envprov sleep")
+    eventually(lambda: says(gitlab, shop, "is asleep.**"), within=60, message="the note does not say that it sleeps")
+    (deployment,) = [one for one in gitlab.state(shop)["deployments"] if one["sha"] == head][-1:]
+    assert deployment["status"] == "success"
+    gitlab.comment(shop, iid, "/envprov wake")
+    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="it does not wake")
+    eventually(lambda: says(gitlab, shop, "is ready.**"), within=60, message="the note does not say that it is ready")
     gitlab.delete_branch(shop, "feature/x")
     eventually(lambda: installation.environment_of("feature/x") is None, within=90, message="it is still there")
     eventually(
@@ -158,12 +183,15 @@ def test_a_restart_writes_nothing_new(installation: Installation, gitlab: GitLab
     head = gitlab.push(shop, "feature/z", {"a": "b"})
     gitlab.open_merge_request(shop, "feature/z")
     eventually(lambda: is_ready(installation.environment_of("feature/z"), head), within=90, message="not Ready")
-    eventually(lambda: any("ready" in body.lower() for body in bodies(gitlab, shop)), within=60, message="no note")
+    eventually(lambda: any("is ready" in body for body in bodies(gitlab, shop)), within=60, message="no note")
     eventually(
-        lambda: [one["status"] for one in gitlab.state(shop)["deployments"]] == ["success"],
-        within=30,
-        message="no deployment",
+        lambda: has_been_told(installation.environment_of("feature/z"), head),
+        within=60,
+        message="not all that GitLab was told is on record",
     )
+    state = gitlab.state(shop)
+    assert [one["status"] for one in state["deployments"]] == ["success"]
+    assert [one["status"] for one in state["statuses"] if one["name"] == "envprov"][-1:] == ["success"]
     before = gitlab.state(shop)
     gitlab.forget_requests()
     installation.processes[-1].stop()

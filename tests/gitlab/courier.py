@@ -38,6 +38,8 @@ class Delivery:
     body: bytes
     key: str
     due: float = 0.0
+    forced: bool = False
+    """Whether it goes also to a hook that is disabled, as a test does."""
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Courier:
     def send(self, delivery: Delivery) -> Json:
         """Deliver now, and remember it. A hook that is disabled gets nothing."""
         with self._world.lock:
-            if self._is_disabled(delivery.hook):
+            if self._is_disabled(delivery.hook) and not delivery.forced:
                 self._note(delivery, "disabled", {})
                 return {"status": "", "error": "Hook disabled"}
             headers = self._headers(delivery)
@@ -183,6 +185,8 @@ class Courier:
         if 200 <= status < 400:
             hook.failures, hook.disabled, hook.disabled_until = 0, False, None
             return
+        if self._is_disabled(hook):
+            return  # a test that failed while it was paused
         hook.failures += 1
         if not self._world.settings.auto_disabling_web_hooks or hook.failures <= FAILURES_BEFORE_PAUSE:
             return

@@ -83,7 +83,8 @@ def try_hook(api: Api, asked: Asked) -> Answer:
     if sample is None:
         raise refuse(422, "Ensure the project has at least one commit or merge request to test with.")
     event, trigger, payload = sample
-    sent = _at_once(api, Delivery(hook, event, trigger, _bytes(payload), f"test-{api.world.next_id()}"))
+    delivery = Delivery(hook, event, trigger, _bytes(payload), f"test-{api.world.next_id()}", forced=True)
+    sent = _at_once(api, delivery)
     if not sent["status"].startswith("2"):
         raise refuse(422, sent["error"] or f"Hook executed but returned HTTP {sent['status']}")
     return message(201, "201 Created")

@@ -70,6 +70,9 @@ def test_the_copy_is_what_is_looked_at(copy: Path) -> None:
             "../webhooks/app.py", "import kubernetes", "One importer for each edge: Kubernetes", id="in a hook"
         ),
         pytest.param("kube/client.py", "import pyhelm3", "One importer for each edge: Helm", id="a second Helm"),
+        pytest.param(
+            "controller/sweep.py", "import gitlab", "One importer for each edge: GitLab", id="a second GitLab"
+        ),
     ],
 )
 def test_the_contracts_bite(copy: Path, module: str, line: str, contract: str) -> None:

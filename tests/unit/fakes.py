@@ -27,6 +27,7 @@ from envprov.domain.actions import (
     ReleaseAccount,
     ReleaseHost,
     ReserveHosts,
+    RestWorkload,
     RollBackRelease,
     UninstallRelease,
     WithholdNamespace,
@@ -52,6 +53,7 @@ from envprov.domain.observed import (
 )
 from envprov.domain.project import Project
 from envprov.domain.release import Release, ReleaseState
+from envprov.domain.sleep import REPLICAS, Sleepers, wake_up
 from tests.unit.builders import CONTROL, Manifest, reservation, stored
 
 OWN_ACCESS = ("RoleBinding", "envprov-controller")
@@ -127,6 +129,7 @@ class FakeCluster:
         chart: Version of the chart, or why there is none.
         health: What the workloads say once the release is in force.
         deployments: Workloads of the release by name.
+        remembered: How many replicas those that sleep had.
         pods: Names of the pods, with the workload that each belongs to.
         deploying: Set while Helm is at work.
         gate: What Helm waits for, if it is to take long.
@@ -161,6 +164,7 @@ class FakeCluster:
     health: Health = field(default_factory=lambda: Health(Condition.HEALTHY))
     release: Release = field(default_factory=lambda: Release(""))
     deployments: dict[str, int] = field(default_factory=dict)
+    remembered: dict[str, str] = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=dict)
     deploying: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
@@ -200,6 +204,8 @@ class FakeCluster:
             observed = Observed(namespace, findings=self.findings)
         elif OWN_ACCESS not in self.live:
             observed = Observed(namespace, objects)
+        elif desired.asleep or wake_up(self._sleepers(desired.identity)):
+            observed = Observed(namespace, objects, release=self.release, sleepers=self._sleepers(desired.identity))
         else:
             digest = None if isinstance(self.chart, TerminalError) else self.digest(desired)
             in_sync = self.release.state is ReleaseState.DEPLOYED and self.release.digest == digest
@@ -218,6 +224,7 @@ class FakeCluster:
                 accounts=self._accounts(desired, in_sync=in_sync),
                 hosts=None if in_sync or digest is None else self._hosts(),
                 reserved=tuple(self.leases.values()),
+                sleepers=self._sleepers(desired.identity) if desired.slept else None,
             )
         self.faults.end(number)
         return observed
@@ -339,6 +346,27 @@ class FakeCluster:
             pods=tuple(item(name, spec={}) for name in self.pods),
         )
 
+    def _sleepers(self, identity: Identity) -> Sleepers:
+        def item(name: str, owner: str, **rest: object) -> Manifest:
+            notes = {REPLICAS: self.remembered[name]} if name in self.remembered else {}
+            owners = [{"kind": "Deployment", "uid": f"u-{owner}", "controller": True}] if owner else []
+            metadata = {"name": name, "namespace": identity.namespace, "uid": f"u-{name}", "resourceVersion": "1"}
+            return {"metadata": metadata | {"annotations": notes, "ownerReferences": owners}, **rest}
+
+        return Sleepers(
+            deployments=tuple(item(name, "", spec={"replicas": count}) for name, count in self.deployments.items()),
+            pods=tuple(item(name, owner, spec={}) for name, owner in self.pods.items()),
+        )
+
+    def _rest(self, action: RestWorkload) -> None:
+        name, said = action.name, action.patch["metadata"]["annotations"][REPLICAS]
+        self.deployments[name] = action.patch["spec"].get("replicas", self.deployments[name])
+        self.remembered.pop(name, None)
+        if said is not None:
+            self.remembered[name] = said
+        self.pods = {pod: owner for pod, owner in self.pods.items() if owner != name}
+        self.pods |= {f"{name}-{number}": name for number in range(1, self.deployments[name] + 1)}
+
     async def _carry_out(self, action: Action) -> Manifest | None:
         match action:
             case ApplyObject(manifest=manifest):
@@ -348,6 +376,8 @@ class FakeCluster:
             case QuietObject(name=name):
                 self.deployments[name] = 0
                 self.pods = {pod: owner for pod, owner in self.pods.items() if owner != name}
+            case RestWorkload():
+                self._rest(action)
             case DeployRelease(desired=desired, digest=digest):
                 await self._deploy(desired, digest)
             case RollBackRelease(to=revision):

@@ -13,7 +13,8 @@ import yaml
 
 from envprov.domain.names import slug
 from envprov.domain.policies import CANARY
-from tests.integration.cli.calling import Cli, Ended
+from tests.eventually import eventually
+from tests.integration.cli.calling import Cli, Ended, condition
 from tests.shipped import Installation, installed
 
 PAST, FUTURE = "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
@@ -201,6 +202,45 @@ def test_an_environment_is_extended_and_pinned(cli: Cli) -> None:
     assert cli.call("unpin", "feature/x", "--project", "shop").returncode == 0
     assert not cli.get("env")[0]["spec"].get("pinned")
     assert "envprov.io/extended" in cli.get("env")[0]["metadata"]["annotations"]
+
+
+# --- sleep, wake
+
+
+def test_an_environment_is_put_to_sleep_and_woken_once(cli: Cli) -> None:
+    cli.project("shop")
+    cli.record("feature/x", asleep=True)  # by another writer, who owns the field
+    for command, said, asleep in (
+        ("sleep", "feature/x is asleep already", True),
+        ("wake", "feature/x wakes up; `envprov status` shows how it is", False),
+        ("wake", "feature/x is not asleep", False),
+        ("sleep", "feature/x falls asleep: nothing of it runs, its data stays", True),
+    ):
+        before = cli.get("env")[0]
+        done = cli.call(command, "feature/x", "--project", "shop")
+        assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+        (live,) = cli.get("env")
+        assert live["spec"]["asleep"] is asleep
+        is_same = live["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        assert is_same == (said.endswith("already") or "not asleep" in said)
+    cli.lease()
+    assert cli.call("up", "feature/x", "--project", "shop", "--no-wait").returncode == 0
+    assert cli.get("env")[0]["spec"]["asleep"] is False, "who wants it up does not want it asleep"
+    near = cli.call("sleep", "feature/y", "--project", "shop")
+    assert (near.returncode, "did you mean feature/x?" in near.stderr) == (1, True)
+
+
+def test_sleep_is_followed_until_all_pods_are_gone(cli: Cli) -> None:
+    cli.project("shop")
+    cli.lease()
+    name = cli.record("feature/x")
+    waiting = cli.start("sleep", "feature/x", "--project", "shop", "--wait")
+    eventually(lambda: cli.get("env")[0]["spec"].get("asleep"), message="nothing is asked for")
+    generation = cli.get("env")[0]["metadata"]["generation"]
+    cli.report(name, condition("Ready", "False", "FallingAsleep", "waits until 2 pods are gone", generation))
+    cli.report(name, condition("Ready", "False", "Asleep", "scaled to nothing", generation))
+    out, error = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out.splitlines()[-1]) == (0, "feature/x is asleep"), error
 
 
 # --- manifests

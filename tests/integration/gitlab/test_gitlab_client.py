@@ -364,7 +364,7 @@ def test_comments_and_statuses(gitlab: GitLabStandIn) -> None:
             await client.set_status(
                 SHOP, sha, state, name="envprov", ref_name="feature/x", target_url="https://x", description="d" * 300
             )
-        with pytest.raises(Conflict, match="404 Commit Not Found"):
+        with pytest.raises(Invalid, match="404 Commit Not Found"):
             await client.set_status(SHOP, "0" * 40, "running", name="envprov")
 
     ask(gitlab, story)

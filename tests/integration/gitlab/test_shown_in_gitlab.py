@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -170,6 +170,12 @@ class Book:
 
     async def forget(self, command: Command) -> None:
         raise AssertionError(f"{command.name} is too young")
+
+    def unreadable_since(self, name: str) -> datetime | None:
+        raise AssertionError(f"{name} can be read")
+
+    async def discard(self, name: str) -> None:
+        raise AssertionError(f"{name} can be read")
 
     async def carry_out(self, environment: str, act: Act) -> bool:
         assert (environment, act) == (SLUG, Pin(self.live.uid, pinned=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envprov.domain.commands import Command, Down, Extend, Pin, Redeploy
+from envprov.domain.commands import Command, Down, Extend, Pin, Redeploy, Rest
 from envprov.domain.environment import (
     EXTENDED,
     REDEPLOY,
@@ -34,6 +34,7 @@ from envprov.kube.publishing import (
     PublishingRecords,
     environment_index,
     environment_of_command,
+    key_of_command,
 )
 from envprov.kube.records import ControllerRecords
 from envprov.kube.requests import COMMANDS
@@ -303,6 +304,43 @@ def test_what_is_carried_out_twice_is_carried_out_once(cluster: Cluster, namespa
     asyncio.run(story())
 
 
+def test_sleep_is_written_as_a_choice_of_a_person(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace) as here:
+            uid = (await here.record()).uid
+            for asleep in (True, True, False, False):
+                assert await here.book.carry_out(NAME, Rest(uid, asleep))
+                assert (await here.seen()).spec.asleep is asleep
+            managers = {entry["manager"] for entry in (await here.live())["metadata"]["managedFields"]}
+            assert "envprov-options" in managers
+
+    asyncio.run(story())
+
+
+def test_a_command_that_nobody_can_read_has_a_key_of_its_own_and_can_be_discarded(
+    cluster: Cluster, namespace: str
+) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace) as here:
+            await here.command()
+            broken = await here.client.get(resources.CONFIG_MAPS, "command-77-shop", namespace)
+            assert broken is not None
+            assert key_of_command(broken) == NAME
+            assert here.book.unreadable_since("command-77-shop") is None
+            body = {"data": {"iid": "three"}}
+            await here.client.merge_patch(resources.CONFIG_MAPS, "command-77-shop", namespace, body, manager="somebody")
+            await until(lambda: here.book.commands(NAME) == ())
+            since = here.book.unreadable_since("command-77-shop")
+            assert since is not None
+            assert since.tzinfo is not None
+            await here.book.discard("command-77-shop")
+            assert await here.client.get(resources.CONFIG_MAPS, "command-77-shop", namespace) is None
+            await until(lambda: here.book.unreadable_since("command-77-shop") is None)
+            await here.book.discard("command-77-shop")
+
+    asyncio.run(story())
+
+
 def test_a_record_that_cannot_be_understood_still_says_its_branch(cluster: Cluster, namespace: str) -> None:
     async def story() -> None:
         async with office(cluster, namespace) as here:
@@ -324,3 +362,5 @@ def test_a_record_that_cannot_be_understood_still_says_its_branch(cluster: Clust
 def test_other_config_maps_are_no_commands() -> None:
     metadata = {"name": "settings", "namespace": "x", "uid": "1", "resourceVersion": "1"}
     assert environment_of_command({"metadata": metadata}) is None
+    assert key_of_command({"metadata": metadata}) is None
+    assert key_of_command({"metadata": metadata | {"labels": {"envprov.io/record": "command"}}}) == "configmap/settings"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from envprov.cli.exits import ExitCode
-from envprov.cli.verdicts import judge_coming, judge_going, last_word
+from envprov.cli.verdicts import judge_coming, judge_going, judge_sleep, last_word
 
 Item = dict[str, Any]
 
@@ -98,6 +98,42 @@ def test_the_way_up(item: Item | None, code: ExitCode | None) -> None:
 def test_the_way_up_after_a_teardown(item: Item | None, code: ExitCode | None) -> None:
     outcome = judge_coming(item, generation=1, leaving="old")
     assert (outcome.code if outcome else None) == code
+
+
+ASLEEP = condition("Ready", "False", "Asleep", "scaled to nothing")
+
+
+def sleeping(*conditions: dict[str, Any], **given: Any) -> Item:  # noqa: ANN401 - as above
+    """Return an Environment that is to sleep."""
+    item = environment(*conditions, **given)
+    return item | {"spec": item["spec"] | {"asleep": True}}
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        pytest.param(sleeping(), None, id="nothing reported -> goes on"),
+        pytest.param(sleeping(condition("Ready", "False", "FallingAsleep")), None, id="falling asleep -> goes on"),
+        pytest.param(
+            sleeping(condition("Ready", "False", "Asleep", generation=1)), None, id="asleep for an older wish"
+        ),
+        pytest.param(sleeping(condition("Ready", "False", "Retrying")), None, id="retrying -> goes on"),
+        pytest.param(sleeping(ASLEEP), ExitCode.DONE, id="asleep -> done"),
+        pytest.param(sleeping(STALLED), ExitCode.FAILED, id="stalled -> failed"),
+        pytest.param(environment(ASLEEP), ExitCode.FAILED, id="woken by somebody else -> failed"),
+        pytest.param(sleeping(deleting=True), ExitCode.FAILED, id="deleted -> failed"),
+        pytest.param(None, ExitCode.FAILED, id="gone -> failed"),
+    ],
+)
+def test_the_way_to_sleep(item: Item | None, code: ExitCode | None) -> None:
+    outcome = judge_sleep(item, generation=2)
+    assert (outcome.code if outcome else None) == code
+
+
+def test_who_waits_for_it_to_come_up_hears_that_it_was_put_to_sleep() -> None:
+    outcome = judge_coming(sleeping(ASLEEP), generation=2)
+    assert outcome is not None
+    assert (outcome.code, "envprov wake" in outcome.message) == (ExitCode.FAILED, True)
 
 
 def test_the_way_down_ends_when_the_object_is_gone() -> None:

@@ -24,6 +24,7 @@ from envprov.domain.commands import (
     Extend,
     Pin,
     Redeploy,
+    Rest,
     decode,
     encode,
     reply_marker,
@@ -68,6 +69,7 @@ class Book:
         faults: Shared with GitLab.
         live: The Environment.
         requests: Commands by name.
+        unreadable: When records were made that nobody can read.
         done: What was done and had an effect, in order.
         fault: Why nothing can be done.
 
@@ -77,6 +79,7 @@ class Book:
     live: Environment | None = None
     rules: Project | InvalidRecord | None = None
     requests: dict[str, Command] = field(default_factory=dict)
+    unreadable: dict[str, datetime] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     fault: EnvprovError | None = None
     versions: int = 0
@@ -111,6 +114,14 @@ class Book:
         self.requests.pop(command.name, None)
         self.faults.end(number)
 
+    def unreadable_since(self, name: str) -> datetime | None:
+        return self.unreadable.get(name)
+
+    async def discard(self, name: str) -> None:
+        number = self.faults.begin("discard")
+        del self.unreadable[name]
+        self.faults.end(number)
+
     async def carry_out(self, environment: str, act: Act) -> bool:
         assert environment == SLUG
         number = self.faults.begin("carry out")
@@ -127,6 +138,9 @@ class Book:
             case Pin(pinned=pinned):
                 spec = live.spec.model_copy(update={"pinned": pinned})
                 self._change(live, f"pinned {pinned}", spec=spec)
+            case Rest(asleep=asleep):
+                spec = live.spec.model_copy(update={"asleep": asleep})
+                self._change(live, f"asleep {asleep}", spec=spec)
             case Down():
                 self._change(live, "down", deleting=True)
             case Extend(extension=extension):
@@ -233,8 +247,9 @@ def test_a_member_pins_an_environment_and_is_answered_in_the_thread() -> None:
         ("/envprov unpin", "Done: it is no longer pinned and ends with its lifetime."),
         ("/envprov down", "Done: it is being taken down. The next push brings it back."),
         ("/envprov down now", "`down` was not done: `now` was not understood."),
-        ("/envprov sleep", "Not done: envprov cannot scale an environment to nothing and back yet."),
-        ("/envprov wake", "Not done: envprov cannot scale an environment to nothing and back yet."),
+        ("/envprov sleep", "Done: it falls asleep: nothing of it runs, and its data stays. `/envprov wake` wakes it."),
+        ("/envprov wake", "It is not asleep: it is being deployed."),
+        ("/envprov wake up", "`wake` was not done: `up` was not understood."),
         ("/envprov redeploy", "Done: the same commit is deployed once more."),
         ("/envprov dance @all", "There is no command `dance`.\n\n- `/envprov extend 3d`"),
         ("/envprov", "Which command?"),
@@ -244,6 +259,27 @@ def test_a_member_pins_an_environment_and_is_answered_in_the_thread() -> None:
 )
 def test_what_is_answered(text: str, said: str) -> None:
     assert said in answered(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/envprov sleep", "It is asleep already: it is falling asleep. `/envprov wake` wakes it."),
+        ("/envprov wake", "Done: it wakes up, and what was pushed meanwhile is deployed."),
+        ("/envprov redeploy", "Not done: the environment is asleep, and nothing is deployed in its sleep."),
+        ("/envprov extend 3d", "Done: it stays until 2026-12-04 12:00 UTC at least."),
+    ],
+)
+def test_what_is_answered_while_it_sleeps(text: str, said: str) -> None:
+    assert said in answered(text, spec=environment(asleep=True).spec, generation=2)
+
+
+def test_sleep_and_waking_are_done_once() -> None:
+    shop = Shop()
+    for text in ("/envprov sleep", "/envprov sleep", "/envprov wake", "/envprov wake"):
+        shop.say(text)
+    shop.serve()
+    assert shop.book.done == ["asleep True", "asleep False"]
 
 
 def test_an_environment_without_an_end_cannot_be_extended() -> None:
@@ -310,6 +346,19 @@ def test_where_commands_are_off_nothing_is_done_or_said(rules: Project | Invalid
     shop.serve()
     assert (shop.book.done, shop.answers, shop.gitlab.faults.calls) == ([], [], ["save"])
     assert shop.outcome("down", "off") == 1
+
+
+def test_a_record_that_cannot_be_read_goes_when_it_is_too_late_to_be_carried_out() -> None:
+    shop = Shop()
+    shop.book.unreadable = {"command-1-shop": NOW - timedelta(minutes=50)}
+    key = "configmap/command-1-shop"
+    assert asyncio.run(shop.commander(key)) == timedelta(minutes=10)
+    assert shop.book.unreadable
+    shop.clock.advance(timedelta(minutes=10))
+    assert asyncio.run(shop.commander(key)) is None
+    assert shop.book.unreadable == {}
+    assert asyncio.run(shop.commander(key)) is None
+    assert shop.answers == []
 
 
 def test_commands_are_carried_out_in_their_order() -> None:

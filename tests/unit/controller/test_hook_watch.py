@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from envprov.controller.hooks import HookVerdict, watch_hook
-from envprov.domain.forge import Hook, HookEvent, HookTest, HookTrigger, HookWish, ProjectRef
+from envprov.domain.forge import HookWish
 from envprov.domain.hooks import HookReason
 from envprov.domain.project_status import ProjectCondition, ProjectStatus
 from envprov.domain.sweep import Tracked
@@ -21,34 +21,6 @@ from tests.unit.builders import NOW, project
 
 SHOP = "group/shop"
 LATER = NOW + timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Forced:
-    """
-    A client for whom GitLab tests a paused hook all the same, as app/services/test_hooks/base_service.rb does.
-
-    The stand-in refuses that like any other delivery.
-    """
-
-    client: GitLabClient
-    gitlab: GitLabStandIn
-
-    async def hooks(self, ref: ProjectRef) -> tuple[Hook, ...]:
-        return await self.client.hooks(ref)
-
-    async def hook_events(self, ref: ProjectRef, hook_id: int) -> tuple[HookEvent, ...]:
-        return await self.client.hook_events(ref, hook_id)
-
-    async def test_hook(self, ref: ProjectRef, hook_id: int, trigger: HookTrigger) -> HookTest:
-        self.gitlab.settings(auto_disabling_web_hooks=False)
-        try:
-            return await self.client.test_hook(ref, hook_id, trigger)
-        finally:
-            self.gitlab.settings(auto_disabling_web_hooks=True)
-
-    async def resend(self, ref: ProjectRef, hook_id: int, event_id: int) -> str:
-        return await self.client.resend(ref, hook_id, event_id)
 
 
 @dataclass
@@ -98,9 +70,7 @@ class Shop:
         tracked = Tracked(given, SHOP, "uid", 3, self.status)
         found = ask(
             self.gitlab,
-            lambda client: watch_hook(
-                Forced(client, self.gitlab), tracked, self.receiver.url if url == "" else url, moment
-            ),
+            lambda client: watch_hook(client, tracked, self.receiver.url if url == "" else url, moment),
         )
         self.status = found.status
         return found

@@ -21,6 +21,7 @@ from envprov.domain.holds import Account
 from envprov.domain.observed import AccountSeen, Key, Observed, Rendered
 from envprov.domain.plan import STEPS, Phase, Plan, plan
 from envprov.domain.release import ReleaseState
+from envprov.domain.sleep import Sleepers
 from tests.unit.builders import (
     CONTROL,
     DIGEST,
@@ -93,8 +94,11 @@ def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
         "admit_to_budget",
         "ensure_namespace",
         "refuse_ghosts",
+        "put_to_sleep",
         "ensure_base",
         "await_quota",
+        "stay_asleep",
+        "wake",
         "check_chart",
         "reserve_hosts",
         "hold_shared_accounts",
@@ -627,6 +631,65 @@ def test_an_account_that_was_held_and_that_nobody_names_any_more_is_not_waited_f
     wanted = replace(SHARING, held=(Account("old", "reader"),))
     accounts = {KEPT: ADOPTED, BOT: SEEN, Account("old", "reader"): AccountSeen()}
     assert words(plan(wanted, new(accounts=accounts))) == [[f"deploy release {SLUG}"]]
+
+
+# --- Sleep
+
+ASLEEP = desired(rich_project(), asleep=True)
+WEB: Manifest = {"name": "web", "namespace": NAMESPACE, "uid": "u-web", "resourceVersion": "7"}
+UP = {"metadata": WEB, "spec": {"replicas": 2}}
+DOWN = {"metadata": WEB | {"annotations": {"envprov.io/replicas": "2"}}, "spec": {"replicas": 0}}
+OWNER = {"kind": "StatefulSet", "uid": "u-web", "controller": True}
+WEB_POD = {"metadata": {"name": "web-1", "ownerReferences": [OWNER]}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sleepers", "phase", "expected"),
+    [
+        pytest.param(
+            ASLEEP, Sleepers(stateful_sets=(UP,)), Phase.FALLING_ASLEEP, [["put to sleep StatefulSet web"]], id="up"
+        ),
+        pytest.param(
+            ASLEEP, Sleepers(stateful_sets=(DOWN,), pods=(WEB_POD,)), Phase.FALLING_ASLEEP, [], id="pods still stop"
+        ),
+        pytest.param(ASLEEP, Sleepers(stateful_sets=(DOWN,)), Phase.ASLEEP, [], id="all quiet"),
+        pytest.param(ASLEEP, Sleepers(), Phase.ASLEEP, [], id="never deployed"),
+        pytest.param(RICH, Sleepers(stateful_sets=(DOWN,)), Phase.WAKING, [["wake StatefulSet web"]], id="to be woken"),
+        pytest.param(RICH, Sleepers(stateful_sets=(UP,)), Phase.READY, [], id="awake"),
+    ],
+)
+def test_sleep_and_waking(wanted: Desired, sleepers: Sleepers, phase: Phase, expected: list[list[str]]) -> None:
+    decided = plan(wanted, rich(STANDING, health=Health(Condition.HEALTHY), sleepers=sleepers))
+    assert (decided.phase, words(decided)) == (phase, expected)
+
+
+def test_what_must_sleep_does_so_before_the_base_is_put_right_and_the_base_is_kept_meanwhile() -> None:
+    broken = without(("ResourceQuota", "envprov"))
+    loud = plan(ASLEEP, rich(broken, sleepers=Sleepers(stateful_sets=(UP,))))
+    assert words(loud) == [["put to sleep StatefulSet web"]]
+    quiet = plan(ASLEEP, rich(broken, sleepers=Sleepers(stateful_sets=(DOWN,))))
+    assert words(quiet) == [["apply ResourceQuota envprov"]]
+
+
+def test_nothing_wakes_before_its_quota_counts() -> None:
+    broken = without(("ResourceQuota", "envprov"))
+    decided = plan(RICH, rich(broken, sleepers=Sleepers(stateful_sets=(DOWN,))))
+    assert words(decided) == [["apply ResourceQuota envprov"]]
+
+
+def test_nothing_is_deployed_in_its_sleep_and_all_is_woken_before_anything_is() -> None:
+    absent = {"release": release(ReleaseState.ABSENT), "chart_fault": ChartNotFound("no chart")}
+    assert plan(ASLEEP, rich(STANDING, sleepers=Sleepers(), **absent)).phase is Phase.ASLEEP
+    decided = plan(RICH, rich(STANDING, sleepers=Sleepers(stateful_sets=(DOWN,)), **absent))
+    assert words(decided) == [["wake StatefulSet web"]]
+
+
+def test_pods_that_go_on_are_named() -> None:
+    bare = {"metadata": {"name": "debug"}}
+    decided = plan(ASLEEP, rich(STANDING, sleepers=Sleepers(pods=(bare,))))
+    assert decided.message == (
+        "scaled to nothing until somebody wakes it; Pod debug goes on, for nothing that envprov can scale runs it"
+    )
 
 
 def test_namespaces_of_others_are_not_ours() -> None:

@@ -87,6 +87,10 @@ def ready(**status: Any) -> Environment:  # noqa: ANN401 - any field
     return standing("Ready", URL, deployed=COMMIT, **status)
 
 
+def asleep(given: Environment, **update: Any) -> Environment:  # noqa: ANN401 - any field
+    return given.model_copy(update={"spec": given.spec.model_copy(update={"asleep": True}), **update})
+
+
 def going(given: Environment) -> Environment:
     return given.model_copy(update={"deleting": True})
 
@@ -227,6 +231,36 @@ ROWS: list[Any] = [
         (EnsureEnvironment(NAME, URL), StartDeployment(NAME, COMMIT, "feature/x", "success")),
         id="another project in GitLab -> anew there",
     ),
+    pytest.param(
+        asleep(standing("Asleep", deployed=COMMIT)),
+        told(environment=SHOWN, deployment=deployed("success")),
+        (),
+        id="asleep -> it was deployed, and is still shown",
+    ),
+    pytest.param(
+        asleep(standing("FallingAsleep")),
+        told(environment=SHOWN, deployment=deployed("running")),
+        (EndDeployment(NAME, 7, COMMIT, "canceled"),),
+        id="asleep before it was there -> nobody waits for it",
+    ),
+    pytest.param(
+        asleep(standing("Asleep", deployed=OTHER)),
+        told(environment=SHOWN, deployment=deployed("success", OTHER)),
+        (),
+        id="pushed in its sleep -> nothing is said before it wakes",
+    ),
+    pytest.param(
+        standing("Waking", deployed=OTHER),
+        told(environment=SHOWN, deployment=deployed("success", OTHER)),
+        (StartDeployment(NAME, COMMIT, "feature/x", "running"),),
+        id="awake -> what was pushed is deployed",
+    ),
+    pytest.param(
+        standing("Waking", deployed=COMMIT),
+        told(environment=SHOWN, deployment=deployed("canceled")),
+        (StartDeployment(NAME, COMMIT, "feature/x", "running"),),
+        id="awake -> what was cut short begins anew",
+    ),
 ]
 
 
@@ -284,6 +318,21 @@ STATUS = shop(report={"environment": False, "note": False, "status": True})
             {"revision": COMMIT, "state": "running"},
             (SetStatus(COMMIT, "feature/x", "canceled", None),),
             id="on its way down -> nobody waits for it",
+        ),
+        pytest.param(
+            asleep(standing("Asleep")),
+            {"revision": COMMIT, "state": "running"},
+            (SetStatus(COMMIT, "feature/x", "canceled", None),),
+            id="asleep -> nobody waits for it",
+        ),
+        pytest.param(
+            asleep(standing("Asleep")), {"revision": COMMIT, "state": "canceled"}, (), id="asleep and told -> nothing"
+        ),
+        pytest.param(
+            standing("Waking"),
+            {"revision": COMMIT, "state": "canceled"},
+            (SetStatus(COMMIT, "feature/x", "running", URL),),
+            id="awake -> it runs again",
         ),
     ],
 )
@@ -413,6 +462,29 @@ def test_the_note_says_all_a_person_wants_to_know() -> None:
             id="extended after the warning",
         ),
         pytest.param(standing("Deploying", deployed=OTHER), "- Wanted commit: `aaaaaaaaaaaa`", id="behind"),
+        pytest.param(asleep(standing("Asleep", deployed=COMMIT)), "is asleep.**", id="asleep"),
+        pytest.param(
+            asleep(standing("Asleep", deployed=COMMIT)),
+            "- Asleep: nothing of it runs, its data stays\n",
+            id="data stays",
+        ),
+        pytest.param(
+            asleep(standing("Asleep", deployed=OTHER)),
+            "its data stays; the wanted commit is deployed when it wakes up",
+            id="pushed in its sleep",
+        ),
+        pytest.param(asleep(standing("FallingAsleep")), "is falling asleep.**", id="falling asleep"),
+        pytest.param(asleep(ready(), generation=2), "is falling asleep.**", id="nobody has looked yet"),
+        pytest.param(standing("Waking", deployed=COMMIT), "is waking up.**", id="waking"),
+        pytest.param(
+            ready(asleepSince="2026-11-24T11:30:00Z").model_copy(update={"generation": 2}),
+            "is waking up.**",
+            id="woken and nobody has looked yet",
+        ),
+        pytest.param(asleep(going(ready())), "is being taken down.**", id="asleep and going"),
+        pytest.param(
+            asleep(standing("Asleep")), "Awake: `envprov wake feature/x --project shop`", id="how it is woken"
+        ),
     ],
 )
 def test_what_the_note_says(given: Environment, said: str) -> None:
@@ -427,6 +499,13 @@ def test_a_pinned_environment_does_not_say_when_it_ends() -> None:
 
 def test_the_note_names_the_commands_where_they_are_taken() -> None:
     assert "Comment with `/envprov extend 3d`" in note(ready(), shop(commands={}))
+
+
+def test_of_sleep_and_waking_the_note_names_the_one_that_can_be_asked_for() -> None:
+    where = shop(commands={})
+    assert "`/envprov sleep`" in note(ready(), where)
+    assert "`/envprov wake`" in note(asleep(standing("Asleep")), where)
+    assert "`/envprov sleep`" not in note(asleep(standing("Asleep")), where)
 
 
 def test_what_changes_from_second_to_second_is_not_in_the_note() -> None:

@@ -46,6 +46,7 @@ def error(answer: Answer, *, is_write: bool = False) -> EnvprovError:
         pytest.param(said(400, {"name": ["has already been taken"]}), True, Conflict, "already", id="taken"),
         pytest.param(said(409, "409 Conflict"), True, Conflict, "409 Conflict", id="409"),
         pytest.param(said(422, "Invalid url given"), True, Invalid, "Invalid url given", id="422"),
+        pytest.param(said(422, ""), True, Invalid, "GitLab answered 422 without a word", id="422 and not a word"),
         pytest.param(said(405, "405 Method Not Allowed"), True, Invalid, "405", id="405"),
         pytest.param(said(408, "408 Timeout"), False, Unavailable, "408", id="408"),
         pytest.param(said(599, "x"), False, Unavailable, "599", id="599"),

@@ -1,0 +1,129 @@
+"""Kills the controller after each of its writes, before it hears the answer: a proxy in front of the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from tests.faults import FaultProxy
+from tests.shipped import CONTROLLER, Installation, Process
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp import web
+
+WRITES = {"POST", "PUT", "PATCH", "DELETE"}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
+NOT_OURS = {"leases", "authorization.k8s.io", "guard-canary"}
+"""In a path: who leads, questions, and the canary are no writes of a teardown."""
+
+
+@dataclass
+class Executioner:
+    """
+    Kills the controller as soon as the API server has carried out a write of its.
+
+    Attributes:
+        victim: Who is killed next; None spares everybody.
+        places: Namespaces whose objects, and which themselves, are written to.
+        writes: Method, path and body, without moments, of each write after which somebody was killed.
+
+    """
+
+    victim: Process | None = None
+    places: set[str] = field(default_factory=set)
+    writes: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def wants(self, method: str, path: str, body: str) -> bool:
+        """
+        Whether this is a write to kill for.
+
+        What a process attempts only, or does elsewhere, is none; nor is one that was killed for: who begins again may
+        have to say the same again, and would get no further.
+        """
+        parts = set(path.split("/"))
+        ours = bool(parts & self.places) and not parts & NOT_OURS and '"dryRun"' not in body
+        return self.victim is not None and method in WRITES and ours and (method, path, body) not in self.writes
+
+    def kill(self, method: str, path: str, body: str) -> None:
+        """Kill it, as a power cut would."""
+        victim, self.victim = self.victim, None
+        if victim is not None:
+            self.writes.append((method, path, body))
+            victim.popen.kill()
+
+
+class DeadlyProxy(FaultProxy):
+    """A proxy in front of the API server that lets an executioner do its work."""
+
+    def __init__(self, kubeconfig: Path, executioner: Executioner) -> None:
+        super().__init__(kubeconfig)
+        self._executioner = executioner
+
+    async def _ask(self, request: web.BaseRequest) -> aiohttp.ClientResponse:
+        body = MOMENT.sub("", (await request.read()).decode())
+        is_wanted = self._executioner.wants(request.method, request.path, body)
+        answer = await super()._ask(request)
+        if is_wanted:
+            self._executioner.kill(request.method, request.path, body)
+        return answer
+
+
+def helm_beside_the_proxy(own: Installation) -> Path:
+    """A Helm that asks the API server itself: it sends no token to a proxy without TLS."""
+    script = own.folder / "helm"
+    script.write_text(
+        f"""#!/usr/bin/env python3
+import os, sys
+args = sys.argv[1:]
+for index, arg in enumerate(args):
+    if arg == "--kubeconfig":
+        args[index + 1] = {str(own.kubeconfig(CONTROLLER))!r}
+os.environ.pop("KUBECONFIG", None)
+os.execv({str(own.cluster.binaries / "helm")!r}, ["helm", *args])
+"""
+    )
+    script.chmod(0o700)
+    return script
+
+
+@contextmanager
+def killing(own: Installation) -> Iterator[tuple[Executioner, Path]]:
+    """Yield who kills the controller, and a kubeconfig that leads the controller through it."""
+    executioner, ready, over = Executioner(), threading.Event(), asyncio.Event()
+    paths: list[Path] = []
+    loop = asyncio.new_event_loop()
+    given = own.kubeconfig(CONTROLLER)
+
+    async def stand() -> None:
+        async with DeadlyProxy(given, executioner) as proxy:
+            path = proxy.connection.kubeconfig
+            assert path is not None
+            # The proxy has no credentials of its own here: those of the controller go through it.
+            entry = json.loads(path.read_text())
+            entry["users"][0]["user"] = yaml.safe_load(given.read_text())["users"][0]["user"]
+            path.write_text(json.dumps(entry))
+            paths.append(path)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(stand()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield executioner, paths[0]
+    finally:
+        for process in own.processes:
+            process.kill()
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
