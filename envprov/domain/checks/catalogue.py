@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from envprov.domain.checking import Given
-from envprov.domain.checks import escapes, isolation, marks, pod_security, scope
+from envprov.domain.checks import escapes, isolation, marks, pod_rules, pod_security, scope
 from envprov.domain.findings import Finding, Rule, downgrade
 
 Check = Callable[[Given], Iterable[Finding]]
@@ -15,7 +15,7 @@ RULES: tuple[Rule, ...] = (
     *marks.RULES,
     *escapes.RULES,
     *isolation.RULES,
-    *pod_security.RULES,
+    *pod_rules.RULES,
 )
 CHECKS: tuple[Check, ...] = (
     *scope.CHECKS,
