@@ -10,12 +10,13 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from envprov.domain.charted import charted, pod_template
-from envprov.domain.checks import pod_security
+from envprov.domain.checks import pod_rules
 from envprov.domain.checks.pod_security import violations
 from tests.cluster import Cluster
 from tests.eventually import eventually
@@ -245,7 +246,7 @@ def spaces(cluster: Cluster) -> Iterator[dict[tuple[str, str], str]]:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         cluster.kubectl("create", "-f", "-", input=json.dumps(manifest))
     for name in names.values():
-        eventually(lambda name=name: cluster.kubectl("get", "sa", "default", "-n", name, "--ignore-not-found") != "")
+        eventually(partial(has_default_account, cluster, name))
     yield names
     for name in names.values():
         cluster.discard(name)
@@ -279,7 +280,11 @@ def test_every_rule_was_broken_by_some_pod() -> None:
     }
 
     assert len(PODS) >= 60
-    assert broken == {rule.reason for rule in pod_security.RULES if rule is not pod_security.WARNED}
+    assert broken == {rule.reason for rule in pod_rules.RULES if rule is not pod_rules.WARNED}
+
+
+def has_default_account(cluster: Cluster, namespace: str) -> bool:
+    return cluster.kubectl("get", "sa", "default", "-n", namespace, "--ignore-not-found") != ""
 
 
 def manifest(name: str, given: Manifest, namespace: str = "any") -> Manifest:

@@ -8,7 +8,7 @@ from typing import Any
 
 from envprov.domain.charted import Charted, PodTemplate
 from envprov.domain.checking import Given
-from envprov.domain.checks import pod_security
+from envprov.domain.checks import pod_rules, pod_security
 from envprov.domain.findings import Finding, Rule, Severity
 from envprov.domain.loose import mapping, mappings, sequence, text, texts, within
 
@@ -120,7 +120,7 @@ RULES: tuple[Rule, ...] = (
     EVERY_NODE,
 )
 
-_ON_THE_NODE = frozenset({pod_security.HOST_NAMESPACES, pod_security.HOST_PATH, pod_security.HOST_PORT})
+_ON_THE_NODE = frozenset({pod_rules.HOST_NAMESPACES, pod_rules.HOST_PATH, pod_rules.HOST_PORT})
 _PINNING = frozenset(
     [
         "metallb.universe.tf/loadBalancerIPs",

@@ -18,7 +18,31 @@ from typing import Any
 
 from envprov.domain.charted import PodTemplate
 from envprov.domain.checking import Given
-from envprov.domain.findings import Finding, Rule, Severity
+from envprov.domain.checks.pod_rules import (
+    ALLOWED_VOLUMES,
+    APP_ARMOR,
+    BASELINE_CAPABILITIES,
+    CAPABILITIES,
+    ESCALATION,
+    HOST_NAMESPACES,
+    HOST_PATH,
+    HOST_PORT,
+    HOST_PROBE,
+    HOST_PROCESS,
+    NON_ROOT,
+    PRIVILEGED,
+    PROC_MOUNT,
+    REFUSED_VOLUMES,
+    ROOT_USER,
+    SAFE_SYSCTLS,
+    SECCOMP,
+    SELINUX,
+    SELINUX_TYPES,
+    SYSCTLS,
+    VOLUMES,
+    WARNED,
+)
+from envprov.domain.findings import Finding, Rule
 from envprov.domain.loose import mapping, mappings, sequence, text, within
 
 BASELINE = "baseline"
@@ -26,83 +50,6 @@ RESTRICTED = "restricted"
 NEWEST = 37
 """Minor version of the newest rules that are known here; a newer version of the standards is judged by them."""
 
-_BASELINE_CAPABILITIES = frozenset(
-    [
-        "AUDIT_WRITE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "MKNOD",
-        "NET_BIND_SERVICE",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_CHROOT",
-    ]
-)
-_SYSCTLS: Mapping[str, int] = {
-    "kernel.shm_rmid_forced": 0,
-    "net.ipv4.ip_local_port_range": 0,
-    "net.ipv4.tcp_syncookies": 0,
-    "net.ipv4.ping_group_range": 0,
-    "net.ipv4.ip_unprivileged_port_start": 0,
-    "net.ipv4.ip_local_reserved_ports": 27,
-    "net.ipv4.tcp_keepalive_time": 29,
-    "net.ipv4.tcp_fin_timeout": 29,
-    "net.ipv4.tcp_keepalive_intvl": 29,
-    "net.ipv4.tcp_keepalive_probes": 29,
-    "net.ipv4.tcp_rmem": 32,
-    "net.ipv4.tcp_wmem": 32,
-    "net.ipv4.tcp_slow_start_after_idle": 37,
-    "net.ipv4.tcp_notsent_lowat": 37,
-}
-"""The sysctls that are safe, and since which minor version they count as such."""
-_SELINUX_TYPES: Mapping[str, int] = {
-    "": 0,
-    "container_t": 0,
-    "container_init_t": 0,
-    "container_kvm_t": 0,
-    "container_engine_t": 31,
-}
-_VOLUMES = frozenset(
-    [
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "image",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    ]
-)
-_OTHER_VOLUMES = (
-    "hostPath",
-    "gcePersistentDisk",
-    "awsElasticBlockStore",
-    "gitRepo",
-    "nfs",
-    "iscsi",
-    "glusterfs",
-    "rbd",
-    "flexVolume",
-    "cinder",
-    "cephfs",
-    "flocker",
-    "fc",
-    "azureFile",
-    "vsphereVolume",
-    "quobyte",
-    "azureDisk",
-    "portworxVolume",
-    "photonPersistentDisk",
-    "scaleIO",
-    "storageos",
-)
 _APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
 _SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
@@ -112,125 +59,6 @@ _CONTAINERS = {
     "containers": "container",
     "ephemeralContainers": "ephemeral container",
 }
-
-
-def _error(reason: str, cause: str, remedy: str) -> Rule:
-    return Rule(reason, Severity.ERROR, cause, remedy)
-
-
-HOST_NAMESPACES = _error(
-    "HostNamespaces",
-    "A pod in the network, process or IPC namespace of its node sees and reaches what belongs to the node and to all "
-    "other pods there, past every NetworkPolicy; two branches on one node collide.",
-    "remove the field, or set it to false",
-)
-HOST_PATH = _error(
-    "HostPathVolume",
-    "A `hostPath` volume is a folder of the node, which all pods there share and which outlives the environment.",
-    "use emptyDir, or a PersistentVolumeClaim for what is to stay",
-)
-HOST_PORT = _error(
-    "HostPort",
-    "A `hostPort` is a port of the node: only one pod of the whole cluster can have it there, and who reaches the node "
-    "reaches the pod past the NetworkPolicies.",
-    "remove hostPort, and reach the pod through a Service",
-)
-HOST_PROCESS = _error(
-    "HostProcess",
-    "A Windows HostProcess container runs on the node itself.",
-    "remove windowsOptions.hostProcess, or set it to false",
-)
-PRIVILEGED = _error(
-    "PrivilegedContainer",
-    "A privileged container has the node for itself: nothing isolates it any more.",
-    "remove securityContext.privileged, or set it to false",
-)
-CAPABILITIES = _error(
-    "Capabilities",
-    "Capabilities beyond those of the Pod Security level give a container power over its node or its neighbours. "
-    "`baseline` allows the default ones of container runtimes; at `restricted` all are dropped, and only "
-    "`NET_BIND_SERVICE` may be added.",
-    "take it out of securityContext.capabilities.add",
-)
-HOST_PROBE = _error(
-    "HostProbe",
-    "A probe or lifecycle handler with a `host` makes the kubelet send requests to that address, from the node and "
-    "past every NetworkPolicy. Forbidden since version 1.34 of the standards.",
-    "remove host: without it the pod itself is asked",
-)
-APP_ARMOR = _error(
-    "AppArmorProfile",
-    "The default AppArmor profile of the node may not be switched off.",
-    "set the type to RuntimeDefault or Localhost, or leave it out",
-)
-SELINUX = _error(
-    "SELinuxOptions",
-    "SELinux user and role may not be set, and only the types of containers: others may touch what is the node's.",
-    "remove the option",
-)
-PROC_MOUNT = _error(
-    "ProcMount",
-    "Parts of `/proc` are masked because they reach the node's kernel.",
-    "remove securityContext.procMount, or set it to Default",
-)
-SECCOMP = _error(
-    "SeccompProfile",
-    "The seccomp profile of the container runtime may not be switched off; at `restricted` a profile has to be named.",
-    "set securityContext.seccompProfile.type to RuntimeDefault",
-)
-SYSCTLS = _error(
-    "UnsafeSysctl",
-    "Sysctls that are not known as safe act on the whole node.",
-    "remove it from securityContext.sysctls",
-)
-VOLUMES = _error(
-    "VolumeType",
-    "At `restricted` a pod may only mount volumes that do not name a disk or server by themselves: ConfigMaps, "
-    "Secrets, claims, emptyDir, projected, ephemeral, CSI and image volumes.",
-    "use a PersistentVolumeClaim",
-)
-ESCALATION = _error(
-    "PrivilegeEscalation",
-    "At `restricted` a process may not get more rights than the one that started it, as by a set-user-ID file.",
-    "set securityContext.allowPrivilegeEscalation: false",
-)
-NON_ROOT = _error(
-    "RunAsNonRoot",
-    "At `restricted` containers have to say that they do not run as root.",
-    "set securityContext.runAsNonRoot: true",
-)
-ROOT_USER = _error(
-    "RunAsUser",
-    "At `restricted` nothing may run as user 0.",
-    "set securityContext.runAsUser to a number other than 0, or leave it to the image",
-)
-WARNED = Rule(
-    "PodSecurityWarning",
-    Severity.WARNING,
-    "The pod is below the Pod Security level that the platform warns of. It is deployed; when that level is enforced "
-    "one day, it will not start any more.",
-    "set the fields that are named",
-)
-
-RULES: tuple[Rule, ...] = (
-    HOST_NAMESPACES,
-    HOST_PATH,
-    HOST_PORT,
-    HOST_PROCESS,
-    PRIVILEGED,
-    CAPABILITIES,
-    HOST_PROBE,
-    APP_ARMOR,
-    SELINUX,
-    PROC_MOUNT,
-    SECCOMP,
-    SYSCTLS,
-    VOLUMES,
-    ESCALATION,
-    NON_ROOT,
-    ROOT_USER,
-    WARNED,
-)
 
 
 @dataclass(frozen=True)
@@ -417,7 +245,7 @@ def _privileged(pod: _Pod) -> Found:
             yield Violation(PRIVILEGED, container.at("privileged"), message)
 
 
-def _capabilities(pod: _Pod, allowed: frozenset[str] = _BASELINE_CAPABILITIES) -> Found:
+def _capabilities(pod: _Pod, allowed: frozenset[str] = BASELINE_CAPABILITIES) -> Found:
     for container in pod.containers:
         given = sequence(mapping(container.security.get("capabilities")).get("add"))
         added = [str(name) for name in given if not isinstance(name, str) or name not in allowed]
@@ -462,7 +290,7 @@ def _selinux(pod: _Pod) -> Found:
                 message = f"{holder.words} sets securityContext.seLinuxOptions.{field}"
                 yield Violation(SELINUX, holder.at(f"seLinuxOptions.{field}"), message)
         kind = options.get("type") or ""
-        if not isinstance(kind, str) or _SELINUX_TYPES.get(kind, NEWEST + 1) > pod.minor:
+        if not isinstance(kind, str) or SELINUX_TYPES.get(kind, NEWEST + 1) > pod.minor:
             message = f'{holder.words} sets securityContext.seLinuxOptions.type to "{kind}"'
             remedy = "remove the type, or use container_t, container_init_t or container_kvm_t"
             yield Violation(SELINUX, holder.at("seLinuxOptions.type"), message, remedy)
@@ -503,7 +331,7 @@ def _seccomp_baseline(pod: _Pod) -> Found:
 def _sysctls(pod: _Pod) -> Found:
     for number, sysctl in enumerate(sequence(pod.itself.security.get("sysctls"))):
         name = text(mapping(sysctl).get("name"))
-        if _SYSCTLS.get(name, NEWEST + 1) > pod.minor:
+        if SAFE_SYSCTLS.get(name, NEWEST + 1) > pod.minor:
             field = pod.itself.at(f"sysctls[{number}].name")
             yield Violation(SYSCTLS, field, f"the pod sets the sysctl {name or '(without a name)'}")
 
@@ -515,8 +343,8 @@ def _volume_types(pod: _Pod) -> Found:
     for number, volume in enumerate(mappings(pod.spec.get("volumes"))):
         kinds = {key for key, value in volume.items() if value is not None}
         # The API server makes an emptyDir of what names none that it knows.
-        other = next((kind for kind in _OTHER_VOLUMES if kind in kinds), None)
-        if other and not kinds & _VOLUMES:
+        other = next((kind for kind in REFUSED_VOLUMES if kind in kinds), None)
+        if other and not kinds & ALLOWED_VOLUMES:
             message = f'volume "{text(volume.get("name"))}" uses the restricted volume type "{other}"'
             rule = HOST_PATH if other == "hostPath" else VOLUMES
             yield Violation(rule, f"{pod.path}.volumes[{number}].{other}", message)

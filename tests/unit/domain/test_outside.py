@@ -300,6 +300,14 @@ def test_a_shared_namespace_is_reached_and_no_other() -> None:
     assert told(egress(databases)) == [("OpensEgress", Severity.ERROR)]
 
 
+def test_the_ingress_controllers_of_the_platform_may_come_in() -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
+    policy = thing("networking.k8s.io/v1", "NetworkPolicy", spec={"ingress": [{"from": [peer]}]})
+
+    assert told(policy) == []
+    assert told(policy, desired=on(ingress_namespaces=["traefik"])) == [("AdmitsNamespace", Severity.WARNING)]
+
+
 @pytest.mark.parametrize(
     ("block", "reached"),
     [
