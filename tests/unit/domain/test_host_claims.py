@@ -23,7 +23,7 @@ def item(api_version: str, kind: str, *, notes: Manifest | None = None, **spec: 
 
 
 def ingress(*hosts: str | None, notes: Manifest | None = None, **spec: Any) -> Manifest:  # noqa: ANN401 - any field
-    rules = [{"host": host} if host is not None else {"http": {}} for host in hosts]
+    rules: list[Manifest] = [{"host": host} if host is not None else {"http": {}} for host in hosts]
     return item("networking.k8s.io/v1", "Ingress", notes=notes, rules=rules, **spec)
 
 
