@@ -8,7 +8,7 @@ update, an autoscaler at its maximum, a run of each CronJob, the hooks of an upd
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property, reduce
 from itertools import chain
@@ -74,9 +74,14 @@ class Need:
         return max(self.phases, key=lambda phase: phase.total.get(resource, _NONE))
 
     def users(self, resource: str) -> tuple[Use, ...]:
-        """Who needs a resource when the most of it is needed, the largest first."""
-        users = (use for use in self.when(resource).uses if use.copies and use.each.get(resource))
-        return tuple(sorted(users, key=lambda use: (-use.amounts[resource], use.subject)))
+        """Who needs a resource when the most of it is needed, each once for pods of one size, the largest first."""
+        users: dict[tuple[Subject, Decimal], Use] = {}
+        for use in self.when(resource).uses:
+            each = use.each.get(resource)
+            if use.copies and each:
+                same = users.get((use.subject, each))
+                users[use.subject, each] = replace(use, copies=use.copies + same.copies) if same else use
+        return tuple(sorted(users.values(), key=lambda use: (-use.amounts[resource], use.subject)))
 
 
 @dataclass(frozen=True)

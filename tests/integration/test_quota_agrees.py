@@ -33,7 +33,7 @@ from tests.generated_charts import OVERHEAD, RUNTIME_CLASS, GeneratedChart, char
 
 Manifest = dict[str, Any]
 
-CHARTS = 184
+CHARTS = 176
 BY_CONTROLLERS = 24
 AT_ONCE = 16
 

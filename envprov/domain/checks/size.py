@@ -206,7 +206,9 @@ def _way_out(needed: Amounts, desired: Desired) -> str:
 
 def _when(need: Need, resources: list[str]) -> str:
     names = dict.fromkeys(need.when(resource).name for resource in resources)
-    return " and ".join(f"during the {name}" if name else "while it is updated or scaled up" for name in names)
+    return " and ".join(
+        f"during the {name}" if name else "when it is updated, scaled up or runs its CronJobs" for name in names
+    )
 
 
 def _kib(size: int) -> str:

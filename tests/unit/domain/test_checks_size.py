@@ -108,8 +108,8 @@ def test_what_fits_only_while_nothing_happens_is_a_warning() -> None:
     (finding,) = found(rolling, sizes={"allowed": ["M"]})
     assert (finding.reason, finding.severity) == ("PeakExceedsSize", Severity.WARNING)
     assert finding.message == (
-        "while it is updated or scaled up: "
-        "needs 1200m CPU (web 2 × 400m, web 1 × 400m), size S has 1; size M has 2, size L has 6"  # noqa: RUF001
+        "when it is updated, scaled up or runs its CronJobs: "
+        "needs 1200m CPU (web 3 × 400m), size S has 1; size M has 2, size L has 6"  # noqa: RUF001
     )
     assert finding.remedy == "`envprov up feature/x --size M`: M is the smallest size that fits."
 
