@@ -179,10 +179,10 @@ def test_all_that_a_chart_depends_on_is_read(place: Place, unique: str) -> None:
     for known, suffix in zip(found, "spir", strict=True):
         assert known is not None
         assert known[f"{unique}-{suffix}"]["metadata"]["name"] == f"{unique}-{suffix}"
-    assert facts.secrets == {"by-hand", "registry-pull"}
-    assert facts.config_maps == {"by-hand", "kube-root-ca.crt"}
-    assert facts.service_accounts == {"by-hand", "default", INSTALLER}
-    assert facts.claims == {"data"}
+    assert facts.secrets == frozenset({"by-hand", "registry-pull"})
+    assert facts.config_maps == frozenset({"by-hand", "kube-root-ca.crt"})
+    assert facts.service_accounts == frozenset({"by-hand", "default", INSTALLER})
+    assert facts.claims == frozenset({"data"})
     assert facts.roles == {"own": (rule("get", "pods"),)}
     assert facts.cluster_roles is not None
     assert any("pods/log" in one["resources"] for one in facts.cluster_roles["view"])
@@ -206,14 +206,14 @@ def test_what_the_release_loses_with_this_chart_is_not_there(place: Place) -> No
         thing("v1", "ConfigMap", "of-another", annotations={"meta.helm.sh/release-name": "other"}),
     )
     facts = place.read(EVERYTHING, thing("v1", "ConfigMap", "rendered-again"))
-    assert facts.config_maps == {"rendered-again", "kept", "of-another", "kube-root-ca.crt"}
+    assert facts.config_maps == frozenset({"rendered-again", "kept", "of-another", "kube-root-ca.crt"})
 
 
 def test_before_the_namespace_is_made_nothing_is_in_it(nowhere: Place) -> None:
     facts = nowhere.read(*CHART)
-    assert facts.secrets == {"registry-pull"}
-    assert facts.config_maps == {"kube-root-ca.crt"}
-    assert facts.service_accounts == {"default", INSTALLER}
+    assert facts.secrets == frozenset({"registry-pull"})
+    assert facts.config_maps == frozenset({"kube-root-ca.crt"})
+    assert facts.service_accounts == frozenset({"default", INSTALLER})
     assert facts.claims == frozenset()
     assert facts.roles == {}
 
@@ -252,11 +252,13 @@ def test_one_refusal_leaves_the_other_facts_alone(place: Place, unique: str) -> 
             subjects=[subject],
         ),
     )
+
+    def known() -> ClusterFacts | None:
+        facts = place.read(*CHART, user=user)
+        return facts if facts.storage_classes is not None else None
+
     try:
-        facts = eventually(
-            lambda: (found := place.read(*CHART, user=user)).storage_classes is not None and found,
-            message="the right has not arrived",
-        )
+        facts = eventually(known, message="the right has not arrived")
     finally:
         place.cluster.kubectl("delete", "clusterrole,clusterrolebinding", name)
     assert facts.priority_classes is None
