@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from envprov.budgeting import LiveBudget
 from envprov.domain import objects
 from envprov.domain.actions import (
     Action,
+    Admit,
     ApplyObject,
     ClearNamespace,
     DeleteCustom,
@@ -31,6 +33,7 @@ from envprov.domain.actions import (
     UninstallRelease,
     WithholdNamespace,
 )
+from envprov.domain.admission import in_force
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
@@ -77,6 +80,7 @@ class LiveCluster:
         charts: Finds charts.
         guard: Holds what others share, and says what may go.
         remnants: Reads what is left on the way down.
+        budget: Says for whom there is room.
         worker: Name of this process, unlike any other, for the locks under which Helm works.
         now: Clock; aware moments.
 
@@ -88,6 +92,7 @@ class LiveCluster:
     charts: ChartFinder
     guard: LiveGuard
     remnants: RemainsReader
+    budget: LiveBudget
     worker: str
     now: Callable[[], datetime]
     _rendered: dict[str, tuple[str, Rendered]] = field(default_factory=dict, repr=False)
@@ -109,12 +114,14 @@ class LiveCluster:
             # A namespace that lost its label has left the cache; only the API server knows.
             namespace = await self.client.get(resources.NAMESPACES, identity.namespace)
         seen = _seen(identity, namespace)
+        admission = self.budget.admission(desired, seen.state)
         if seen.state is not NamespaceState.OURS:
-            return Observed(seen)
+            return Observed(seen, admission=admission)
+        desired = in_force(desired, admission)
         live = self._cached_objects(identity, fresh)
         own = objects.own_access(identity, desired.platform.controller_account)
         if drifted(own, live.get(("RoleBinding", own["metadata"]["name"]), {})):
-            return Observed(seen, live)  # without our rights nothing else can be seen
+            return Observed(seen, live, admission=admission)  # without our rights nothing else can be seen
         is_new = ("LimitRange", objects.QUOTA) not in live
         originals, ghosts, copies = await asyncio.gather(
             self._originals(desired),
@@ -145,6 +152,7 @@ class LiveCluster:
             present=present,
             accounts=accounts,
             health=await self._health(desired, release, digest),
+            admission=admission,
         )
 
     async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
@@ -178,6 +186,8 @@ class LiveCluster:
                 await self.client.delete(resources.lookup(version, kind), name, namespace, uid=uid)
             case QuietObject():
                 await self._quiet(action)
+            case Admit():
+                await self.budget.admit(action)
             case DeployRelease(desired=desired, digest=digest):
                 await self._deploy(desired, digest)
             case RollBackRelease(identity=identity, to=revision):
@@ -443,7 +453,7 @@ def _namespace_of(action: Action) -> str:
             return account.namespace
         case DeployRelease(desired=desired):
             return desired.identity.namespace
-        case RollBackRelease(identity=identity) | UninstallRelease(identity=identity):
+        case RollBackRelease(identity=identity) | UninstallRelease(identity=identity) | Admit(identity=identity):
             return identity.namespace
         case DeleteNamespace(name=name):
             return name

@@ -9,6 +9,7 @@ from typing import Any
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.guard import Policy
 from envprov.domain.holds import Account
+from envprov.domain.ledger import Entry
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,19 @@ class WithholdNamespace:
 
 
 @dataclass(frozen=True)
+class Admit:
+    """The environment enters the ledger of the budgets, if there is room for it then."""
+
+    identity: Identity
+    entry: Entry
+    asks: bool = True
+    """Whether there must be room; not for what is there already or becomes smaller."""
+
+    def __str__(self) -> str:
+        return f"admit {self.identity.name}"
+
+
+@dataclass(frozen=True)
 class DeployRelease:
     """``helm upgrade --install`` as the environment's installer."""
 
@@ -183,6 +197,7 @@ GuardAction = (
 )
 Action = (
     GuardAction
+    | Admit
     | ApplyObject
     | DeleteObject
     | QuietObject

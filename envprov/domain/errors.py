@@ -27,6 +27,7 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + ChartRefused         the chart is there, and is not taken: too large, unsafe, or without its dependencies
       + InvalidBranchFile    .envprov.yaml of the branch is wrong or asks for more than its Project allows
       + AccountTaken         the chart would own a ServiceAccount that is shared or somebody else's
+      + OverBudget           alone it needs more than its Project or the cluster may have in all
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
       + ForgeForbidden       GitLab does not let our token do it; says which right or scope is missing
@@ -169,6 +170,10 @@ class InvalidBranchFile(TerminalError):
 
 class AccountTaken(TerminalError):
     """The chart would own a ServiceAccount that others share or that belongs to somebody else; names the value."""
+
+
+class OverBudget(TerminalError):
+    """The environment would not fit into the budget if it were alone in it; says which, and by how much."""
 
 
 class RenderFailed(TerminalError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from envprov.domain.admission import Admission, Admitted
 from envprov.domain.errors import TerminalError
 from envprov.domain.guard import Policy, Verdict
 from envprov.domain.health import Health, Workloads
@@ -100,6 +101,8 @@ class Observed:
     accounts: Mapping[Account, AccountSeen] = field(default_factory=dict)
     """ServiceAccounts of other namespaces that the environment uses."""
     health: Health | None = None
+    admission: Admission = field(default_factory=Admitted)
+    """What the budgets say."""
 
 
 @dataclass(frozen=True)

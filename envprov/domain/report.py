@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from envprov.domain.admission import in_force, queue_status
 from envprov.domain.desired import Desired
 from envprov.domain.environment import (
     EXTENDED,
@@ -82,12 +83,13 @@ def report_progress(
         namespace=desired.identity.namespace,
         slug=environment.name,
         url=desired.url,
-        size=desired.size_name,
+        size=in_force(desired, observed.admission).size_name,
         expires_at=end,
         warned_for=end if is_warning_due(desired, end, now) else environment.status.warned_for,
         ready_at=ready_at,
         branch_file=desired.file,
         release=_release(desired, observed) or environment.status.release,
+        queue=queue_status(environment.status.queue, desired, observed.admission, now),
         holds=_holds(environment, observed),
         conditions=conditions,
         gitlab=environment.status.gitlab,
@@ -114,7 +116,11 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
     elif is_terminal:
         facts[Type.ACCEPTED] = (False, error.reason, message)
     return environment.status.model_copy(
-        update={"observed_generation": environment.generation, "conditions": _conditions(environment, facts, now)}
+        update={
+            "observed_generation": environment.generation,
+            "queue": None,  # whoever cannot enter must not keep others out
+            "conditions": _conditions(environment, facts, now),
+        }
     )
 
 
@@ -147,6 +153,7 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     }
     return environment.status.model_copy(
         update={
+            "queue": None,
             "teardown": TeardownStatus(
                 step=step,
                 plan=descent.plan,

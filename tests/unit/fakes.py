@@ -11,6 +11,7 @@ from typing import Any
 
 from envprov.domain.actions import (
     Action,
+    Admit,
     ApplyObject,
     ClearNamespace,
     DeleteCustom,
@@ -27,6 +28,7 @@ from envprov.domain.actions import (
     UninstallRelease,
     WithholdNamespace,
 )
+from envprov.domain.admission import Admission, Admitted
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, Invalid, TerminalError
@@ -141,6 +143,7 @@ class FakeCluster:
         settle: How long a fence must have stood when the guard is asked for the last time.
         afterwards: Called with each action that was carried out.
         ghosts: Objects older than their namespace.
+        admission: What the budgets say.
         late: Who uses what was in the namespace when it is gone.
 
     """
@@ -173,6 +176,7 @@ class FakeCluster:
     afterwards: Callable[[str], None] = lambda _: None
     ghosts: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    admission: Admission = field(default_factory=Admitted)
     done: list[str] = field(default_factory=list)
     _said: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     _versions: int = 0
@@ -206,7 +210,7 @@ class FakeCluster:
                 accounts=self._accounts(desired, in_sync=in_sync),
             )
         self.faults.end(number)
-        return observed
+        return replace(observed, admission=self.admission)
 
     async def ask_guard(self, identity: Identity) -> GuardSeen:
         number = self.faults.begin("ask guard")
@@ -324,6 +328,8 @@ class FakeCluster:
             case QuietObject(name=name):
                 self.deployments[name] = 0
                 self.pods = {pod: owner for pod, owner in self.pods.items() if owner != name}
+            case Admit():
+                self.admission = Admitted()
             case DeployRelease(desired=desired, digest=digest):
                 await self._deploy(desired, digest)
             case RollBackRelease(to=revision):

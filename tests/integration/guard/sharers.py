@@ -11,6 +11,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from envprov.budgeting import LiveBudget
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics
@@ -130,6 +131,7 @@ def controller(cluster: Cluster, client: KubeClient, control_namespace: str, own
         charts=cast("ChartFinder", Absent()),
         guard=guard,
         remnants=RemainsReader(client, holds),
+        budget=cast("LiveBudget", Absent()),
         worker="a-test",
         now=_now,
     )
