@@ -252,7 +252,7 @@ class LiveBudget:
     def figures(self) -> Figures:
         """What there is to show."""
         holdings, claims = tuple(self._holdings()), tuple(self._claims())
-        projects = sorted({one.project for one in (*holdings, *claims)})
+        projects = sorted({one.project for one in holdings} | {one.project for one in claims})
         budgets = self._budgets(projects)
         used = {CLUSTER: total(one.cost for one in holdings)} | {
             scope_of(project): total(one.cost for one in holdings if one.project == project) for project in projects

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -88,7 +89,7 @@ def test_project_cannot_limit_what_nothing_costs(name: str) -> None:
 
 def test_nodes_make_a_budget_of_what_ordinary_pods_can_have() -> None:
     has = {"cpu": "7910m", "memory": "30Gi", "ephemeral-storage": "100Gi"}
-    nodes = [
+    nodes: list[dict[str, Any]] = [
         {"status": {"allocatable": has}},
         {"status": {"allocatable": has}, "spec": {"taints": [{"key": "spot", "effect": "PreferNoSchedule"}]}},
         {"status": {"allocatable": has}, "spec": {"taints": [{"key": "master", "effect": "NoSchedule"}]}},
