@@ -238,6 +238,7 @@ class LiveBudget:
     def stirred(self) -> tuple[Stirred, ...]:
         """Environments in line for whom something has changed since they last reported."""
         found = []
+        entries = self.ledger.entries()
         places = {place.claim.name: place for place in self._line(self._claims())}
         for manifest in self.environments.items():
             name = manifest["metadata"]["name"]
@@ -245,7 +246,11 @@ class LiveBudget:
             if place is not None and place.standing is Standing.WAITS:
                 if queue is None or (queue.get("position"), queue.get("reason")) != (place.position, place.reason):
                     found.append(Stirred(name, is_urgent=False))
-            elif queue is not None or (place is not None and place.standing is Standing.ROOM):
+            elif (
+                queue is not None
+                or (place is not None and place.standing is Standing.ROOM)
+                or self._is_to_be_entered(manifest, entries.get(name))
+            ):
                 found.append(Stirred(name, is_urgent=True))
         return tuple(found)
 
@@ -373,6 +378,13 @@ class LiveBudget:
             return self.project(name)
         except InvalidRecord:
             return None
+
+    def _is_to_be_entered(self, manifest: Manifest, entry: Entry | None) -> bool:
+        """Whether an environment is there and the ledger does not say so: it is older, or the ledger was lost."""
+        metadata = manifest["metadata"]
+        if "deletionTimestamp" in metadata or (entry is not None and entry.uid == metadata["uid"]):
+            return False
+        return self._is_there(metadata["name"])
 
     def _is_there(self, name: str) -> bool:
         return self._is_owned(self.namespaces.get(namespace_of(name)), name)
