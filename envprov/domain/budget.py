@@ -207,7 +207,7 @@ def line(
 
 def amounts_in_words(needed: Amounts) -> str:
     """Amounts as a person reads them: ``2 CPU, 6Gi memory``."""
-    return ", ".join(_said(name, value) for name, value in needed.items() if value)
+    return ", ".join(_said(name, needed[name]) for name in (COUNT, *RESOURCES) if needed.get(name))
 
 
 def as_quantities(amounts: Amounts) -> dict[str, str]:
