@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from envprov.budgeting import LiveBudget
 from envprov.domain import objects
 from envprov.domain.actions import (
     Action,
+    Admit,
     ApplyObject,
     ClearNamespace,
     DeleteCustom,
@@ -24,7 +26,6 @@ from envprov.domain.actions import (
     FenceAccounts,
     GuardAction,
     HoldAccount,
-    HostAction,
     MarkHost,
     MarkHusk,
     QuietObject,
@@ -33,9 +34,11 @@ from envprov.domain.actions import (
     ReserveHosts,
     RestWorkload,
     RollBackRelease,
+    ShareAction,
     UninstallRelease,
     WithholdNamespace,
 )
+from envprov.domain.admission import Admission, in_force
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.drift import drifted
 from envprov.domain.environment import BRANCH
@@ -91,6 +94,7 @@ class LiveCluster:
         remnants: Reads what is left on the way down.
         reservations: Reserves hosts.
         waiting: Knows who wants a host, and what is reserved as the cache shows it.
+        budget: Says for whom there is room.
         worker: Name of this process, unlike any other, for the locks under which Helm works.
         now: Clock; aware moments.
 
@@ -104,6 +108,7 @@ class LiveCluster:
     remnants: RemainsReader
     reservations: Reservations
     waiting: Waiting
+    budget: LiveBudget
     worker: str
     now: Callable[[], datetime]
     _bound_at: dict[str, float] = field(default_factory=dict, repr=False)
@@ -124,14 +129,16 @@ class LiveCluster:
             # A namespace that lost its label has left the cache; only the API server knows.
             namespace = await self.client.get(resources.NAMESPACES, identity.namespace)
         seen = _seen(identity, namespace)
+        admission = self.budget.admission(desired, seen.state)
         if seen.state is NamespaceState.MISSING:
-            return await self._observe_chart(desired, seen)
+            return await self._observe_chart(desired, seen, admission)
         if seen.state is not NamespaceState.OURS:
-            return Observed(seen)
+            return Observed(seen, admission=admission)
+        desired = in_force(desired, admission)
         live = self._cached_objects(identity, fresh)
         own = objects.own_access(identity, desired.platform.controller_account)
         if drifted(own, live.get(("RoleBinding", own["metadata"]["name"]), {})):
-            return Observed(seen, live)  # without our rights nothing else can be seen
+            return Observed(seen, live, admission=admission)  # without our rights nothing else can be seen
         is_new = ("LimitRange", objects.QUOTA) not in live
         originals, ghosts, copies = await asyncio.gather(
             self._originals(desired),
@@ -161,9 +168,10 @@ class LiveCluster:
             hosts=judged.hosts,
             reserved=reserved,
             health=await self._health(desired, release, judged.digest),
+            admission=admission,
         )
 
-    async def _observe_chart(self, desired: Desired, seen: NamespaceSeen) -> Observed:
+    async def _observe_chart(self, desired: Desired, seen: NamespaceSeen, admission: Admission) -> Observed:
         """What is known before the namespace is made: the chart, and the hosts of an attempt that came to nothing."""
         reserved = self.waiting.own(desired.identity, {})
         judged = await self.judge.look(desired, Release(desired.identity.name), reserved)
@@ -174,6 +182,7 @@ class LiveCluster:
             chart_fault=judged.fault,
             findings=judged.findings,
             reserved=reserved,
+            admission=admission,
         )
 
     async def remains(self, identity: Identity, *, thorough: bool) -> Remains:
@@ -221,15 +230,17 @@ class LiveCluster:
                 for memory in (self._bound_at, self._releases, self._landed):
                     memory.pop(name, None)
                 self.judge.forget(name)
-            case ReserveHosts() | MarkHost() | ReleaseHost():
-                return await self._host(action)
+            case Admit() | ReserveHosts() | MarkHost() | ReleaseHost():
+                return await self._share(action)
             case _:
                 await self._guard(action)
         return None
 
-    async def _host(self, action: HostAction) -> Manifest | None:
-        """The part of the match for reservations of hosts."""
+    async def _share(self, action: ShareAction) -> Manifest | None:
+        """The part of the match for what environments have together: the budgets, and names that only one can have."""
         match action:
+            case Admit():
+                await self.budget.admit(action)
             case ReserveHosts(identity=identity, hosts=hosts):
                 await self.reservations.reserve(identity, hosts)
             case MarkHost(reservation=reservation, dropped_by=digest):
@@ -491,7 +502,7 @@ def _namespace_of(action: Action) -> str:
             return account.namespace
         case DeployRelease(desired=desired):
             return desired.identity.namespace
-        case RollBackRelease(identity=identity) | UninstallRelease(identity=identity):
+        case RollBackRelease(identity=identity) | UninstallRelease(identity=identity) | Admit(identity=identity):
             return identity.namespace
         case DeleteNamespace(name=name):
             return name

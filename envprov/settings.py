@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from base64 import b64decode
 from datetime import timedelta
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from envprov.domain.errors import ConfigError
 from envprov.domain.platform import Platform
+from envprov.domain.quantity import Quantity
 
 SIZE_LIMIT_BYTES = 1 << 20
 TOKEN_LIMIT_BYTES = 4096
@@ -157,6 +159,35 @@ class SweepSettings(_Frozen):
         return Fraction(self.brake).limit_denominator(1000)
 
 
+class MeasuredBudget(_Frozen):
+    """What the nodes have, less a reserve."""
+
+    reserve: Annotated[str, Field(pattern=r"^[0-9]{1,2}([.][0-9])?%$")] = "20%"
+    """Share that is kept for everything that is no environment."""
+
+    @property
+    def share(self) -> Decimal:
+        """The reserve as a number below one."""
+        return Decimal(self.reserve.removesuffix("%")) / 100
+
+
+class BudgetSettings(_Frozen):
+    """What all environments of the cluster may have together. Without requests and measured there is no bound."""
+
+    requests: dict[Literal["cpu", "memory", "ephemeral-storage", "storage"], Quantity] | None = None
+    """Sums of what their sizes let them request, fixed."""
+    measured: MeasuredBudget | None = None
+    """The same, from the nodes as they are: those that take ordinary pods."""
+    patience: Seconds = timedelta(minutes=10)
+    """How long smaller environments may pass the first in line; after that what it needs is kept for it."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.requests is not None and self.measured is not None:
+            raise ValueError("give requests or measured, not both")
+        return self
+
+
 class LogSettings(_Frozen):
     """Logs, on standard error."""
 
@@ -197,6 +228,8 @@ class Settings(BaseSettings):
     """Where charts may be fetched from."""
     sweep: SweepSettings = SweepSettings()
     """The branch sweep."""
+    budget: BudgetSettings = BudgetSettings()
+    """What all environments of the cluster may have together."""
     log: LogSettings = LogSettings()
     """Logs."""
 

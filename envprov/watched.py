@@ -83,6 +83,16 @@ def keep_health(manifest: Manifest) -> Manifest | None:
     return kept
 
 
+def keep_node(manifest: Manifest) -> Manifest | None:
+    """What a node has for pods, and whether it takes them."""
+    spec, status = manifest.get("spec", {}), manifest.get("status", {})
+    return {
+        "metadata": {"name": manifest["metadata"]["name"]},
+        "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
+        "status": {"allocatable": status.get("allocatable", {})},
+    }
+
+
 def keep_grant(manifest: Manifest) -> Manifest | None:
     """What a binding grants to ServiceAccounts of other namespaces; nothing of those that do not, and of our own."""
     metadata = manifest["metadata"]

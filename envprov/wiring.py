@@ -18,17 +18,21 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
+from envprov.budgeting import LiveBudget, Measured
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics, Metrics
 from envprov.controller.probes import create_probes
 from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
+from envprov.controller.usher import BudgetMetrics, Usher
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain import objects
+from envprov.domain.budget import Amounts
 from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
 from envprov.domain.policies import REAPPLIED, RECORD, policies
+from envprov.domain.quantity import amount
 from envprov.fetching import ChartFinder
 from envprov.gitlab.branch_files import BranchFileReader
 from envprov.gitlab.client import GitLabClient
@@ -45,6 +49,7 @@ from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
+from envprov.kube.ledger import Ledger
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.reservations import SELECTOR, Reservations
@@ -66,6 +71,7 @@ from envprov.watched import (
     keep_all,
     keep_grant,
     keep_health,
+    keep_node,
     keep_ours,
     namespace_index,
     project_index,
@@ -136,6 +142,8 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
         ):
             queue = WorkQueue()
             caches = _caches(client, settings.platform.control_namespace, queue.add)
+            if settings.budget.measured is not None:
+                caches[resources.NODES] = Informer(client, resources.NODES, transform=keep_node)
             store = Environments(client, settings.platform.control_namespace)
             records = ControllerRecords(
                 client=client,
@@ -146,6 +154,8 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 tombstones=caches[resources.CONFIG_MAPS],
             )
             registry = CollectorRegistry()
+            budget = _budget(settings, client, caches, records)
+            usher = _usher(budget, caches, queue.add, registry)
             guarded = GuardMetrics(registry)
             guard = _guard(settings, connection, client, guarded)
             await guard.arming.start()
@@ -163,6 +173,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 remnants=RemainsReader(client, guard.holds, reservations),
                 reservations=reservations,
                 waiting=waiting,
+                budget=budget,
                 worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
@@ -184,7 +195,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 metrics=guarded,
             )
             triggers = _triggers(client, guardian.wake)
-            loops: list[Loop] = [guardian.run]
+            loops: list[Loop] = [guardian.run, usher.run]
             if forge is not None:
                 loops += gitlab_loops(settings, forge, Shared(client, store, records, caches, registry), _now)
             workers = Workers(
@@ -393,6 +404,34 @@ def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], Non
     for kind in (resources.NAMESPACES, *BASE_KINDS, *WORKLOAD_KINDS):
         caches[kind].on_change(wake_by_namespace(add))
     return caches
+
+
+def _budget(
+    settings: Settings, client: KubeClient, caches: Mapping[Resource, Informer], records: ControllerRecords
+) -> LiveBudget:
+    given, control_namespace = settings.budget, settings.platform.control_namespace
+    fixed: Amounts = {name: amount(value) for name, value in (given.requests or {}).items()}
+    return LiveBudget(
+        client=client,
+        ledger=Ledger(client, control_namespace, caches[resources.CONFIG_MAPS]),
+        environments=caches[resources.ENVIRONMENTS],
+        namespaces=caches[resources.NAMESPACES],
+        project=records.project,
+        platform=settings.platform,
+        cluster=Measured(caches[resources.NODES], given.measured.share) if given.measured else lambda: fixed,
+        patience=given.patience,
+        now=_now,
+    )
+
+
+def _usher(
+    budget: LiveBudget, caches: Mapping[Resource, Informer], add: Callable[[str], None], registry: CollectorRegistry
+) -> Usher:
+    usher = Usher(budget, add, BudgetMetrics(registry))
+    kinds = {resources.ENVIRONMENTS, resources.PROJECTS, resources.CONFIG_MAPS, resources.NAMESPACES, resources.NODES}
+    for kind in kinds & set(caches):
+        caches[kind].on_change(lambda _: usher.stir())
+    return usher
 
 
 def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabClient | None) -> ChartFinder:

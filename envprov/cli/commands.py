@@ -118,6 +118,20 @@ def list_(
 
 
 @with_common
+def queue(
+    common: Common,
+    *,
+    project: Annotated[
+        str | None, typer.Option("--project", metavar="NAME", help="Only those of this Project.")
+    ] = None,
+) -> None:
+    """Show who waits for room, and how full the budgets are."""
+    from envprov.cli.queue import show_queue
+
+    run(show_queue(common, project))
+
+
+@with_common
 def status(common: Common, branch: BranchArgument, *, project: ProjectOption = None) -> None:
     """Show how the environment of a branch is."""
     from envprov.cli.show import show_status

@@ -44,6 +44,7 @@ def build() -> typer.Typer:
         ("status", commands.status),
         ("plan", commands.plan),
         ("diff", commands.diff),
+        ("queue", commands.queue),
         ("extend", commands.extend),
         ("pin", commands.pin),
         ("unpin", commands.unpin),

@@ -230,6 +230,8 @@ class Reconciler:
                 "worthless; restart what runs with it"
             )
             await self.records.tell(environment, HoldLost.__name__, message, warning=True)
+        if decided.phase is Phase.QUEUED and (was is None or was.reason != decided.phase.value):
+            await self.records.tell(environment, Phase.QUEUED.value, decided.message, warning=False)
         if decided.phase is Phase.READY and (was is None or was.status != "True"):
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
         if decided.phase is Phase.ASLEEP and (was is None or was.reason != Phase.ASLEEP):

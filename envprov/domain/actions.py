@@ -11,6 +11,7 @@ from envprov.domain.desired import Desired, Identity
 from envprov.domain.guard import Policy
 from envprov.domain.holds import Account
 from envprov.domain.hosts import Reservation
+from envprov.domain.ledger import Entry
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,19 @@ class WithholdNamespace:
 
 
 @dataclass(frozen=True)
+class Admit:
+    """The environment enters the ledger of the budgets, if there is room for it then."""
+
+    identity: Identity
+    entry: Entry
+    asks: bool = True
+    """Whether there must be room; not for what is there already or becomes smaller."""
+
+    def __str__(self) -> str:
+        return f"admit {self.identity.name}"
+
+
+@dataclass(frozen=True)
 class DeployRelease:
     """``helm upgrade --install`` as the environment's installer."""
 
@@ -239,10 +253,10 @@ class DeleteNamespace:
 GuardAction = (
     DeleteCustom | HoldAccount | ReleaseAccount | FenceAccounts | MarkHusk | ClearNamespace | WithholdNamespace
 )
-HostAction = ReserveHosts | MarkHost | ReleaseHost
+ShareAction = Admit | ReserveHosts | MarkHost | ReleaseHost
 Action = (
     GuardAction
-    | HostAction
+    | ShareAction
     | ApplyObject
     | DeleteObject
     | QuietObject

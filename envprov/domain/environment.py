@@ -103,6 +103,16 @@ class QueueStatus(Model):
     """Place in line; 1 is next."""
     reason: str
     """What it waits for."""
+    budget: str = ""
+    """Whose budget it waits for: the cluster, or the Project."""
+    size: str = ""
+    """Size that it waits for."""
+    needs: dict[str, str] = Field(default={}, max_length=10)
+    """What must be free for it."""
+    since: Timestamp | None = None
+    """Since when it waits."""
+    first_since: Timestamp | None = None
+    """Since when it is the first of those that wait for the same budget; after a while nobody passes it any more."""
 
 
 class HeldAccount(Model):

@@ -29,6 +29,7 @@ The error tree. A class is named by its cause, so that a caller can branch on it
       + PlanRefused          the chart breaks rules of docs/findings.md; names them all
       + AccountTaken         a ServiceAccount of the release belongs to somebody else after it was deployed
       + HostTaken            another environment has reserved a host that this one wants
+      + OverBudget           alone it needs more than its Project or the cluster may have in all
       + RenderFailed         the chart does not render with these values
       + InvalidRecord        an Environment or Project that cannot be understood
       + ForgeForbidden       GitLab does not let our token do it; says which right or scope is missing
@@ -200,6 +201,10 @@ class AccountTaken(TerminalError):
 
 class HostTaken(TerminalError):
     """A host that the environment wants is reserved by another one; names that one. It is looked for again."""
+
+
+class OverBudget(TerminalError):
+    """The environment would not fit into the budget if it were alone in it; says which, and by how much."""
 
 
 class RenderFailed(TerminalError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from envprov.domain.admission import Admission, Admitted
 from envprov.domain.errors import TerminalError
 from envprov.domain.findings import Finding
 from envprov.domain.guard import Policy, Verdict
@@ -111,6 +112,8 @@ class Observed:
     sleepers: Sleepers | None = None
     """What can be put to sleep and woken; None if nothing in the environment is asleep, or is to be."""
     health: Health | None = None
+    admission: Admission = field(default_factory=Admitted)
+    """What the budgets say."""
 
 
 @dataclass(frozen=True)

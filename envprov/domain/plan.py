@@ -8,13 +8,14 @@ Each step either has something to do or to wait for, which ends the pass, or has
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from envprov.domain import objects
 from envprov.domain.actions import (
     Action,
+    Admit,
     ApplyObject,
     DeleteObject,
     DeployRelease,
@@ -25,9 +26,10 @@ from envprov.domain.actions import (
     RollBackRelease,
     UninstallRelease,
 )
+from envprov.domain.admission import Room, TooLarge, Waiting, in_force, reservation, standing
 from envprov.domain.desired import Desired
 from envprov.domain.drift import drifted
-from envprov.domain.errors import GhostObjects, HostTaken, NotOwned, PlanRefused
+from envprov.domain.errors import GhostObjects, HostTaken, NotOwned, OverBudget, PlanRefused
 from envprov.domain.findings import refusing
 from envprov.domain.guard import KEEP, Policy
 from envprov.domain.health import Condition
@@ -99,14 +101,15 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         NotOwned: The namespace belongs to somebody else.
         GhostObjects: A force-finalised namespace left objects behind.
         PlanRefused: The chart breaks rules.
+        OverBudget: It could never fit.
         TerminalError: The chart cannot be had.
 
     """
-    for step in STEPS:
-        decided = step(desired, observed)
-        if decided is not None:
-            return decided
-    return Plan(Phase.READY, desired.url or f"ready in namespace {desired.identity.namespace}")
+    given = in_force(desired, observed.admission)
+    done = Plan(Phase.READY, desired.url or f"ready in namespace {desired.identity.namespace}")
+    decided = next((found for step in STEPS if (found := step(given, observed)) is not None), done)
+    waits = reservation(desired, observed.admission)
+    return replace(decided, message=f"{decided.message}; {waits}") if waits else decided
 
 
 def give_back_hosts(_desired: Desired, observed: Observed) -> Plan | None:
@@ -124,9 +127,18 @@ def check_before_anything(desired: Desired, observed: Observed) -> Plan | None:
     return check_chart(desired, observed) if observed.namespace.state is NamespaceState.MISSING else None
 
 
-def admit_to_budget(_desired: Desired, _observed: Observed) -> Plan | None:
-    """Place of the project's and the cluster's budget, which answer with Queued; nothing waits here yet."""
-    return None
+def admit_to_budget(desired: Desired, observed: Observed) -> Plan | None:
+    """Room in the budgets of project and cluster, before there is anything; what has some already goes on with it."""
+    match observed.admission:
+        case Room(entry=entry, asks=asks):
+            admit = Admit(desired.identity, entry, asks)
+            return Plan(Phase.PREPARING, "takes its share of the budget", ((admit,),), look_again=SOON)
+        case Waiting(held=None, place=place):
+            return Plan(Phase.QUEUED, standing(place))
+        case TooLarge(held=None, reason=reason):
+            raise OverBudget(reason)
+        case _:
+            return None
 
 
 def ensure_namespace(desired: Desired, observed: Observed) -> Plan | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
 from envprov.domain.lifetime import Duration, Lifetime
@@ -23,6 +23,25 @@ Values = Annotated[
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 ValuePath = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+|\*)$", max_length=253)]
+
+Requests = Annotated[
+    dict[Literal["cpu", "memory", "ephemeral-storage", "storage"], Quantity],
+    Field(max_length=4),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": 4,
+            "additionalProperties": TypeAdapter(Quantity).json_schema(),
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage', 'storage'])",
+                    "message": "takes cpu, memory, ephemeral-storage and storage",
+                }
+            ],
+        }
+    ),
+]
+"""Sums of requests by resource."""
 
 _ONE_CHART_SOURCE: JsonDict = {
     "rule": "[has(self.git), has(self.oci), has(self.repository), has(self.local)].filter(x, x).size() == 1",
@@ -210,8 +229,8 @@ class Limits(Model):
 
     environments: int | None = Field(default=None, ge=1, le=10000)
     """Number of environments."""
-    requests: dict[str, Quantity] = Field(default={}, max_length=10)
-    """Sum of requests, such as cpu and memory."""
+    requests: Requests = Field(default={})
+    """Sum of what their sizes let them request: cpu, memory, ephemeral-storage and storage."""
     lifetime: Duration | None = None
     """Longest lifetime that a branch or a person may choose, counted from now; what a rule says may be longer."""
 
@@ -279,6 +298,9 @@ class Rule(Model):
     """If given, such a branch gets an environment only while it has an open merge request that counts."""
     size: SizeName | None = None
     """Size of such environments, whether or not a branch could choose it for itself."""
+    priority: int = Field(default=0, ge=-10, le=10)
+    """Who goes first when there is no room for all: each point is worth a day of waiting. Within a day the higher \
+priority goes first, then the older."""
     lifetime: Lifetime | None = None
     """How long such environments live."""
     values: Values = Field(default={})

@@ -571,6 +571,8 @@ def _facts(environment: Environment) -> Iterator[str]:
         yield f"- Asleep: nothing of it runs, its data stays{waits}"
     if status.size:
         yield f"- Size: {code(status.size)}"
+    if status.queue and status.queue.size != status.size:
+        yield f"- Waits for size {code(status.queue.size)}, place {status.queue.position}: {code(status.queue.reason)}"
 
 
 def _branch(branch: str) -> str:

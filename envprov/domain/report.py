@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from envprov.domain.admission import in_force, queue_status
 from envprov.domain.desired import Desired
 from envprov.domain.environment import (
     EXTENDED,
@@ -81,7 +82,7 @@ def report_progress(
         namespace=desired.identity.namespace,
         slug=environment.name,
         url=desired.url,
-        size=desired.size_name,
+        size=in_force(desired, observed.admission).size_name,
         expires_at=end,
         warned_for=end if is_warning_due(desired, end, now) else environment.status.warned_for,
         ready_at=ready_at,
@@ -89,6 +90,7 @@ def report_progress(
         active_at=active_at,
         branch_file=desired.file,
         release=_release(desired, observed) or environment.status.release,
+        queue=queue_status(environment.status.queue, desired, observed.admission, now),
         findings=findings,
         holds=_holds(environment, observed),
         conditions=conditions,
@@ -119,6 +121,7 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
         facts[Type.DEPLOYED] = (False, error.reason, message)
     elif is_terminal:
         facts[Type.ACCEPTED] = (False, error.reason, message)
+    update["queue"] = None  # whoever cannot enter must not keep others out
     update["active_at"] = _active_at(environment, now)
     return environment.status.model_copy(update=update | {"conditions": _conditions(environment, facts, now)})
 
@@ -169,6 +172,7 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     }
     return environment.status.model_copy(
         update={
+            "queue": None,
             "teardown": TeardownStatus(
                 step=step,
                 plan=descent.plan,

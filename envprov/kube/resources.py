@@ -73,6 +73,7 @@ CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 EVENTS = Resource("v1", "Event", "events")
 LIMIT_RANGES = Resource("v1", "LimitRange", "limitranges")
 NAMESPACES = Resource("v1", "Namespace", "namespaces", namespaced=False)
+NODES = Resource("v1", "Node", "nodes", namespaced=False)
 PERSISTENT_VOLUME_CLAIMS = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 PODS = Resource("v1", "Pod", "pods")
 REPLICATION_CONTROLLERS = Resource("v1", "ReplicationController", "replicationcontrollers")
@@ -127,6 +128,7 @@ ALL = (
     EVENTS,
     LIMIT_RANGES,
     NAMESPACES,
+    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     REPLICATION_CONTROLLERS,

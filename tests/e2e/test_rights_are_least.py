@@ -144,7 +144,9 @@ def busy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     namespace = f"envprov-r-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", namespace)
     with GitLabStandIn() as gitlab, installed(cluster, namespace, tmp_path_factory.mktemp(namespace)) as there:
-        there.settings(gitlab={"url": gitlab.url, "token_file": str(gitlab.token_file)})
+        there.settings(
+            gitlab={"url": gitlab.url, "token_file": str(gitlab.token_file)}, budget={"measured": {"reserve": "10%"}}
+        )
         gitlab.create_project("group/swept")
         work(there, lambda number: f"{number:040x}")
         yield there

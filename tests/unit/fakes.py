@@ -11,6 +11,7 @@ from typing import Any
 
 from envprov.domain.actions import (
     Action,
+    Admit,
     ApplyObject,
     ClearNamespace,
     DeleteCustom,
@@ -20,7 +21,6 @@ from envprov.domain.actions import (
     FenceAccounts,
     GuardAction,
     HoldAccount,
-    HostAction,
     MarkHost,
     MarkHusk,
     QuietObject,
@@ -29,9 +29,11 @@ from envprov.domain.actions import (
     ReserveHosts,
     RestWorkload,
     RollBackRelease,
+    ShareAction,
     UninstallRelease,
     WithholdNamespace,
 )
+from envprov.domain.admission import Admission, Admitted
 from envprov.domain.desired import Desired, Identity
 from envprov.domain.environment import FINALIZER, Environment, EnvironmentStatus
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, HelmFailed, HostTaken, Invalid, TerminalError
@@ -153,6 +155,7 @@ class FakeCluster:
         settle: How long a fence must have stood when the guard is asked for the last time.
         afterwards: Called with each action that was carried out.
         ghosts: Objects older than their namespace.
+        admission: What the budgets say.
         late: Who uses what was in the namespace when it is gone.
 
     """
@@ -189,6 +192,7 @@ class FakeCluster:
     afterwards: Callable[[str], None] = lambda _: None
     ghosts: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    admission: Admission = field(default_factory=Admitted)
     done: list[str] = field(default_factory=list)
     _said: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     _versions: int = 0
@@ -227,7 +231,7 @@ class FakeCluster:
                 sleepers=self._sleepers(desired.identity) if desired.slept else None,
             )
         self.faults.end(number)
-        return observed
+        return replace(observed, admission=self.admission)
 
     async def ask_guard(self, identity: Identity) -> GuardSeen:
         number = self.faults.begin("ask guard")
@@ -388,8 +392,8 @@ class FakeCluster:
                 self._uninstall(identity)
             case DeleteNamespace():
                 self._delete_namespace(action)
-            case ReserveHosts() | MarkHost() | ReleaseHost():
-                self._host(action)
+            case Admit() | ReserveHosts() | MarkHost() | ReleaseHost():
+                self._share(action)
             case _:
                 self._guard(action)
         return None
@@ -419,8 +423,10 @@ class FakeCluster:
             case WithholdNamespace(namespace=namespace, uid=uid):
                 del self._namespace(namespace, uid)["annotations"][RELEASED]
 
-    def _host(self, action: HostAction) -> None:
+    def _share(self, action: ShareAction) -> None:
         match action:
+            case Admit():
+                self.admission = Admitted()
             case ReserveHosts(identity=identity, hosts=hosts):
                 lost = {host: self.taken[host] for host in hosts if host in self.taken}
                 if lost:

@@ -206,3 +206,28 @@ def test_no_token_at_all_is_a_fault(tmp_path: Path) -> None:
 def test_tokens_do_not_show_themselves(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hunter2")
     assert "hunter2" not in repr(read_tokens(WebhookSettings(token_files=(tmp_path,))))
+
+
+def test_the_cluster_has_no_budget_unless_told(write: Write) -> None:
+    given = load_settings(None).budget
+    assert (given.requests, given.measured, given.patience) == (None, None, timedelta(minutes=10))
+    fixed = load_settings(write('budget: {requests: {cpu: "200", memory: 800Gi}, patience: PT5M}\n')).budget
+    assert (fixed.requests, fixed.patience) == ({"cpu": "200", "memory": "800Gi"}, timedelta(minutes=5))
+    measured = load_settings(write("budget: {measured: {}}\n")).budget.measured
+    assert measured is not None
+    assert str(measured.share) == "0.2"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        pytest.param('{requests: {cpu: "1"}, measured: {}}', "budget", id="two sources"),
+        pytest.param('{requests: {gpu: "1"}}', "budget.requests.gpu", id="what no size costs"),
+        pytest.param("{requests: {cpu: many}}", "budget.requests.cpu", id="no quantity"),
+        pytest.param('{measured: {reserve: "100%"}}', "budget.measured.reserve", id="nothing is left"),
+        pytest.param("{patience: PT0S}", "budget.patience", id="no patience"),
+    ],
+)
+def test_budget_that_cannot_be_is_refused_with_its_field(write: Write, text: str, field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?m)^  {field}"):
+        load_settings(write(f"budget: {text}\n"))

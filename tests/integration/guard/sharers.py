@@ -11,6 +11,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from envprov.budgeting import LiveBudget
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics
@@ -145,6 +146,7 @@ def controller(cluster: Cluster, client: KubeClient, control_namespace: str, own
         remnants=RemainsReader(client, holds, reservations),
         reservations=reservations,
         waiting=waiting,
+        budget=cast("LiveBudget", Absent()),
         worker="a-test",
         now=_now,
     )
