@@ -188,7 +188,7 @@ class Laboratory:
             items = await self.server.list(path)
             return self.charts.keys() <= {item["metadata"]["namespace"] for item in items if fact(item)}
 
-        await eventually_async(all_have, within=60, every=0.2, message=f"some namespace lacks its own of {path}")
+        await eventually_async(all_have, within=60, every=0.5, message=f"some namespace lacks its own of {path}")
 
     async def create_all(self, name: str, chart: GeneratedChart) -> Outcome:
         """Create what the chart makes, its pods and claims included."""
@@ -220,7 +220,7 @@ class Laboratory:
             return False
 
         if not outcome.refused:
-            await eventually_async(settled, within=60, every=0.2, message=f"{chart.name}: neither pods nor failures")
+            await eventually_async(settled, within=60, every=0.5, message=f"{chart.name}: neither pods nor failures")
         outcome.used = await self._used(name)
         return outcome
 
