@@ -224,8 +224,10 @@ def await_quota(desired: Desired, observed: Observed) -> Plan | None:
 
 def stay_asleep(desired: Desired, observed: Observed) -> Plan | None:
     """Nothing is deployed while it sleeps: a hook would wait for a database that sleeps, too."""
-    if not desired.asleep or observed.sleepers is None:
+    if not desired.asleep:
         return None
+    if observed.sleepers is None:
+        return Plan(Phase.FALLING_ASLEEP, "looks at what runs", look_again=SOON)
     left = still_running(observed.sleepers)
     if left:
         message = f"waits until {len(left)} pods are gone, {left[0]} among them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,8 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
 ) -> None:
     executioner, kubeconfig = deadly
     own.settings(helm={"chart_root": str(ROOT), "binary": str(helm_beside_the_proxy(own))})
-    own.project("shop", values={"extra": [EXTRA[0], *EXTRA[4:6]], "replicas": 2})
+    name = f"shop-{secrets.token_hex(3)}"
+    own.project(name, values={"extra": [EXTRA[0], *EXTRA[4:6]], "replicas": 2})
 
     def start(victim: bool) -> Process:  # noqa: FBT001 - one word for what becomes of it
         arguments = ("controller", "--identity", "mortal", "--kubeconfig", str(kubeconfig))
@@ -242,7 +244,7 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
             controller.kill()
         raise AssertionError(f"it does not come forward: {executioner.writes[-5:]}")
 
-    shop = Shop(own, own.start_receiver().ready(), "shop")
+    shop = Shop(own, own.start_receiver().ready(), name)
     eventually(shop.is_known, message="the receiver does not know the Project")
     controller = start(victim=False)
     shop.up("feature/x", commits(1), within=90)

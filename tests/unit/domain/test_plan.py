@@ -684,6 +684,12 @@ def test_nothing_is_deployed_in_its_sleep_and_all_is_woken_before_anything_is() 
     assert words(decided) == [["wake StatefulSet web"]]
 
 
+def test_who_has_not_seen_what_runs_deploys_nothing_either() -> None:
+    absent = rich(STANDING, release=release(ReleaseState.ABSENT), sleepers=None)
+    decided = plan(ASLEEP, absent)
+    assert (decided.phase, decided.waves) == (Phase.FALLING_ASLEEP, ())
+
+
 def test_pods_that_go_on_are_named() -> None:
     bare = {"metadata": {"name": "debug"}}
     decided = plan(ASLEEP, rich(STANDING, sleepers=Sleepers(pods=(bare,))))
