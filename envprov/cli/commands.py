@@ -125,6 +125,14 @@ def status(common: Common, branch: BranchArgument, *, project: ProjectOption = N
 
 
 @with_common
+def why(common: Common, branch: BranchArgument, *, project: ProjectOption = None) -> None:
+    """Explain why the environment of a branch is not there, not healthy or not gone."""
+    from envprov.cli.why import show_why
+
+    run(show_why(common, branch, project))
+
+
+@with_common
 def extend(
     common: Common,
     branch: BranchArgument,

@@ -42,6 +42,7 @@ def build() -> typer.Typer:
         ("down", commands.down),
         ("list", commands.list_),
         ("status", commands.status),
+        ("why", commands.why),
         ("extend", commands.extend),
         ("pin", commands.pin),
         ("unpin", commands.unpin),
