@@ -167,8 +167,8 @@ _READERS: tuple[Callable[[_Pending], _Read | None], ...] = (
     _without_class,
     _class_missing,
     _waits_for_pod,
+    _by_hand,  # of such a class Kubernetes says that it knows no plugin of that name
     _fails,
-    _by_hand,
     _not_provisioned,
 )
 
