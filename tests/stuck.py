@@ -7,7 +7,8 @@ import gzip
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ from typer.testing import CliRunner
 
 from envprov.cli.main import build
 from envprov.domain.names import namespace_of, slug
+from tests.cluster import Cluster
 from tests.eventually import eventually
-from tests.kubelet import IMAGE, Api, Kubelet, Manifest
+from tests.kubelet import IMAGE, Api, Kubelet, Manifest, administrator, kubelet
+from tests.shipped import ROOT
 
 PROJECT = "shop"
 CRD = "envprov.io/v1alpha1"
@@ -208,6 +211,73 @@ class Stuck:
             return eventually(ask, within=within, every=0.2)
         except AssertionError:
             raise AssertionError(f"the cause is not {cause} but: {json.dumps(last[0].data, indent=1)}") from None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    A control namespace with a Project, where a controller seems to be alive, and a kubelet.
+
+    Attributes:
+        cluster: Where.
+        api: Its API server.
+        kubelet: Speaks for the pods.
+        control: The control namespace.
+        made: All environments.
+
+    """
+
+    cluster: Cluster
+    api: Api
+    kubelet: Kubelet
+    control: str
+    made: list[Stuck] = field(default_factory=list)
+
+    def make(self, **given: Any) -> Stuck:  # noqa: ANN401 - any attribute
+        """Make an environment of which nothing is there yet."""
+        stuck = Stuck(
+            self.api, self.kubelet, **({"control": self.control, "kubeconfig": self.cluster.kubeconfig} | given)
+        )
+        self.made.append(stuck)
+        return stuck
+
+    def project(self, name: str, rules: list[dict[str, Any]], control: str = "") -> None:
+        """Make a Project."""
+        spec = {"chart": {"local": {"path": "app"}}, "gitlab": {"project": f"group/{name}"}, "rules": rules}
+        metadata = {"name": name, "namespace": control or self.control}
+        self.api.create({"apiVersion": CRD, "kind": "Project", "metadata": metadata, "spec": spec})
+
+    def lease(self, *, control: str = "", renewed: datetime | None = None, seconds: int = 3600) -> None:
+        """Make the Lease of a controller."""
+        moment = (renewed or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": "pod-1", "leaseDurationSeconds": seconds, "renewTime": moment}
+        metadata = {"name": "envprov-controller", "namespace": control or self.control}
+        self.api.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
+
+
+@contextmanager
+def staged(cluster: Cluster, rules: list[dict[str, Any]]) -> Iterator[Scene]:
+    """
+    Set the scene, and clear it up afterwards.
+
+    Args:
+        cluster: Where.
+        rules: Of the Project.
+
+    """
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
+    for name in ("environments.envprov.io", "projects.envprov.io"):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+    control = f"envprov-w-{secrets.token_hex(4)}"
+    with administrator(cluster) as api, kubelet(cluster, api) as played:
+        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": control}})
+        scene = Scene(cluster, api, played, control)
+        scene.project(PROJECT, rules)
+        scene.lease()
+        yield scene
+        for stuck in scene.made:
+            stuck.leaving()
+        cluster.discard(control)
 
 
 def condition(kind: str, status: str, reason: str, message: str = "") -> Manifest:

@@ -116,6 +116,7 @@ class Evidence:
         is_led: Whether a controller renews its Lease; None if that could not be seen.
         release: Helm's record, if there is one and it could be read.
         logs: Ends of logs.
+        absent_nodes: Names of nodes that were looked for and are not there.
         sizes: The sizes that a refusal by the quota can be answered with.
 
     """
@@ -129,6 +130,7 @@ class Evidence:
     is_led: bool | None = None
     release: ReleaseTold | None = None
     logs: Mapping[LogWanted, str] = field(default_factory=dict)
+    absent_nodes: frozenset[str] = frozenset()
     sizes: Mapping[str, Size] = field(default_factory=lambda: DEFAULT_SIZES)
 
     @property

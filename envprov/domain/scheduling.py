@@ -36,10 +36,11 @@ _ROWS: tuple[tuple[re.Pattern[str], Cause, str], ...] = (
     (re.compile(r"Too many pods"), Cause.INSUFFICIENT_RESOURCES, "{nodes} {have} as many pods as may be"),
     (re.compile(r"max volume count"), Cause.INSUFFICIENT_RESOURCES, "{nodes} {have} as many volumes as may be"),
     (
-        re.compile(r"untolerated taint(?:\(s\))?(?: (\{.*\}))?"),
+        re.compile(r"untolerated taint (\{.*\})"),
         Cause.NODE_TAINTS,
         "{nodes} {have} the taint {0}, which it does not tolerate",
     ),
+    (re.compile(r"untolerated taint"), Cause.NODE_TAINTS, "{nodes} {have} taints that it does not tolerate"),
     (re.compile(r"were unschedulable"), Cause.NODE_TAINTS, "{nodes} {have} been closed to new pods (cordoned)"),
     (
         re.compile(r"Pod's node affinity/selector|node selector|node affinity"),

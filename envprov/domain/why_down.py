@@ -134,17 +134,16 @@ def _holds(evidence: Evidence) -> Iterator[tuple[str, Hold]]:
 
 
 def _pods(evidence: Evidence, *, terminating: bool) -> Iterator[Symptom]:
-    nodes = {name_of(node): node for node in evidence.of(Part.NODES)}
     lie = ()
     namespace = evidence.one(Part.NAMESPACE)
     if terminating and namespace is not None and not any(_true_conditions(namespace)):
         lie = (Fact(f"Namespace {evidence.namespace}", _LIE),)
-    found = [symptom for pod in evidence.of(Part.PODS) if (symptom := _ending(evidence, pod, nodes, lie)) is not None]
+    found = [symptom for pod in evidence.of(Part.PODS) if (symptom := _ending(evidence, pod, lie)) is not None]
     order = (Cause.POD_FINALIZER, Cause.POD_ON_LOST_NODE, Cause.POD_ENDING)
     yield from sorted(found, key=lambda symptom: order.index(symptom.cause))
 
 
-def _ending(evidence: Evidence, pod: Manifest, nodes: dict[str, Manifest], lie: tuple[Fact, ...]) -> Symptom | None:
+def _ending(evidence: Evidence, pod: Manifest, lie: tuple[Fact, ...]) -> Symptom | None:
     name, metadata = name_of(pod), within(pod, "metadata")
     end = moment(metadata.get("deletionTimestamp"))
     if end is None:
@@ -162,7 +161,7 @@ def _ending(evidence: Evidence, pod: Manifest, nodes: dict[str, Manifest], lie: 
         )
         return Symptom(Cause.POD_FINALIZER, summary, (fact, *lie), advice)
     node = text(within(pod, "spec").get("nodeName"))
-    trouble = node_trouble(nodes.get(node)) if node and evidence.knows(Part.NODES) else ""
+    trouble = node_trouble(evidence, node) if node else ""
     if trouble:
         summary = (
             f"pod {name} is on node {node}, which {trouble}; so nobody can say that the pod has ended. Whoever runs "

@@ -25,9 +25,11 @@ from envprov.domain.refusals import NEEDS, explain_refusal
 from envprov.domain.why_claims import claim_symptoms
 from envprov.domain.why_helm import hook_of, is_hook
 
+TAINTED_NAMED = 3
 SILENCE = timedelta(seconds=15)
 """Kubernetes' own controllers look at a new object within moments."""
 _LOGS = frozenset({Part.LOGS})
+_OF_NODES = frozenset({Cause.NODE_LOST, Cause.NODE_SILENT, Cause.NODE_TAINTS})
 
 
 def workload_symptoms(evidence: Evidence) -> Iterator[Symptom]:
@@ -154,10 +156,9 @@ def _job_lacks(item: Manifest) -> bool:
 
 
 def _pods(evidence: Evidence) -> Iterator[Symptom]:
-    nodes = {name_of(node): node for node in evidence.of(Part.NODES)}
     found: dict[Cause, list[tuple[Manifest, Fault]]] = {}
     for pod in evidence.of(Part.PODS):
-        fault = _on_lost_node(evidence, pod, nodes) or pod_fault(pod, _told(evidence, pod), evidence.now)
+        fault = _on_lost_node(evidence, pod) or pod_fault(pod, _told(evidence, pod), evidence.now)
         is_answer = fault is not None and not (_is_over(pod) and _has_other_answer(evidence, pod))
         if fault is not None and is_answer:
             found.setdefault(fault.cause, []).append((pod, fault))
@@ -184,36 +185,49 @@ def _pod_symptom(evidence: Evidence, pod: Manifest, fault: Fault, others: int, c
     facts += [fact for fact in lacking(evidence) if _is_of(evidence, pod, fact)]
     if cause is Cause.CONFIG_MISSING:
         facts += list(_looked_for(evidence, fault))
+    if cause is Cause.NODE_TAINTS:
+        facts += list(_taints(evidence))
     advice = [fault.advice] if fault.advice else []
     logs = (LogWanted(name, fault.container, fault.previous),) if fault.has_log else ()
     advice += [telling.log(evidence, log.pod, log.container, previous=log.previous) for log in logs]
     advice.append(telling.describe(evidence, "pod", name))
-    needs = (_LOGS if logs else frozenset()) | (
-        frozenset({Part.NODES}) if cause in {Cause.NODE_LOST, Cause.NODE_SILENT} else frozenset()
-    )
+    needs = (_LOGS if logs else frozenset()) | (frozenset({Part.NODES}) if cause in _OF_NODES else frozenset())
     return Symptom(cause, summary, tuple(facts), tuple(advice), needs, logs)
 
 
-def _on_lost_node(evidence: Evidence, pod: Manifest, nodes: dict[str, Manifest]) -> Fault | None:
+def _on_lost_node(evidence: Evidence, pod: Manifest) -> Fault | None:
     name = text(within(pod, "spec").get("nodeName"))
-    if not name or is_ready(pod) or _is_over(pod) or is_going(pod) or not evidence.knows(Part.NODES):
+    if not name or is_ready(pod) or _is_over(pod) or is_going(pod):
         return None
-    says = node_trouble(nodes.get(name))
+    says = node_trouble(evidence, name)
     if not says:
         return None
     advice = "ask who runs the nodes; Kubernetes makes the pod anew elsewhere after some minutes"
     return Fault(Cause.NODE_LOST, f"is on node {name}, which {says}", (), advice)
 
 
-def node_trouble(node: Manifest | None) -> str:
-    """Why a node does not do its work, as a clause; empty if it does."""
-    if node is None:
+def node_trouble(evidence: Evidence, name: str) -> str:
+    """Why a node does not do its work, as a clause; empty if it does, or if nobody looked at it."""
+    if name in evidence.absent_nodes:
         return "is not there any more"
+    node = next((item for item in evidence.of(Part.NODES) if name_of(item) == name), {})
     ready = condition_of(node, "Ready")
     if ready.get("status") == "True" or not ready:
         return ""
     said = text(ready.get("message"))
     return f"does not answer{f' ({short(said)})' if said else ''}"
+
+
+def _taints(evidence: Evidence) -> Iterator[Fact]:
+    """Which taints there are: a new scheduler only says that there are some."""
+    found: dict[str, list[str]] = {}
+    for node in evidence.of(Part.NODES):
+        for taint in mappings(within(node, "spec").get("taints")):
+            value = f"={taint.get('value')}" if taint.get("value") else ""
+            found.setdefault(f"{taint.get('key')}{value}:{taint.get('effect')}", []).append(name_of(node))
+    for taint, names in sorted(found.items()):
+        more = f" and {len(names) - TAINTED_NAMED} more" if len(names) > TAINTED_NAMED else ""
+        yield Fact(f"Node {', '.join(sorted(names)[:TAINTED_NAMED])}{more}", f"has the taint {taint}")
 
 
 def _looked_for(evidence: Evidence, fault: Fault) -> Iterator[Fact]:

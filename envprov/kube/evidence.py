@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, Invalid
-from envprov.domain.evidence import Evidence, LogWanted, Part, ReleaseTold
+from envprov.domain.evidence import Evidence, LogWanted, Part, ReleaseTold, condition_of, is_going, name_of
 from envprov.domain.loose import moment, text, within
 from envprov.domain.names import namespace_of, slug
+from envprov.domain.pod_faults import is_ready
 from envprov.domain.release import release_of
 from envprov.domain.sizes import Size
 from envprov.domain.why import Wanted, further
@@ -37,7 +38,11 @@ ITEMS_LIMIT = 500
 RESPONSE_LIMIT_BYTES = 16 << 20
 LOG_LINES = 20
 LOG_BYTES = 4096
-NODES_LIMIT = 5
+NODES_LIMIT = 10
+"""Nodes that are looked at because of the pods that they have."""
+NODES_PAGE = 50
+NODES_LISTED = 200
+"""Nodes are large: of so many the taints are told."""
 KINDS_LIMIT = 10
 
 CONTROLLER_LEASE = "envprov-controller"
@@ -100,6 +105,7 @@ class _Found:
     is_led: bool | None = None
     release: ReleaseTold | None = None
     logs: dict[LogWanted, str] = field(default_factory=dict)
+    absent_nodes: set[str] = field(default_factory=set)
 
 
 async def gather_evidence(
@@ -164,6 +170,7 @@ class _Gatherer:
             is_led=self.found.is_led,
             release=self.found.release,
             logs=dict(self.found.logs),
+            absent_nodes=frozenset(self.found.absent_nodes),
             sizes=self.subject.sizes,
         )
 
@@ -249,16 +256,22 @@ class _Gatherer:
         await self._part(Part.TOMBSTONE, self._get(resources.CONFIG_MAPS, name, self.subject.control))
 
     async def _nodes(self) -> None:
-        """Only those on which something is not as it should be."""
+        """Those of pods that are not as they should be; the others only if a pod finds no node."""
         pods = self.found.items.get(Part.PODS, ())
-        names = {text(within(pod, "spec").get("nodeName")) for pod in pods} - {""}
+        names = {text(within(pod, "spec").get("nodeName")) for pod in pods if not is_ready(pod) or is_going(pod)} - {""}
+        is_seeking = any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods)
 
         async def read() -> tuple[Object, ...]:
             chosen = sorted(names)[:NODES_LIMIT]
             if len(names) > NODES_LIMIT:
-                self.found.unread[Part.NODES] = f"{NODES_LIMIT} of {len(names)} were looked at"
+                self.found.unread[Part.NODES] = f"only {NODES_LIMIT} of {len(names)} were looked at"
             nodes = await asyncio.gather(*(self.client.get(NODES, name) for name in chosen))
-            return tuple(node for node in nodes if node is not None)
+            self.found.absent_nodes |= {name for name, node in zip(chosen, nodes, strict=True) if node is None}
+            found = {name_of(node): node for node in nodes if node is not None}
+            if is_seeking:
+                listed = await self._bounded(Part.NODES, NODES, None, size=NODES_PAGE, limit=NODES_LISTED)
+                found |= {name_of(node): node for node in listed}
+            return tuple(found.values())
 
         await self._part(Part.NODES, read())
 
@@ -319,7 +332,7 @@ class _Gatherer:
         found = await self.client.get(resource, name, namespace)
         return () if found is None else (found,)
 
-    async def _bounded(
+    async def _bounded(  # noqa: PLR0913 - the selection is the API's own
         self,
         part: Part,
         resource: Resource,
@@ -327,16 +340,20 @@ class _Gatherer:
         *,
         label_selector: str | None = None,
         metadata_only: bool = False,
+        size: int = ITEMS_LIMIT,
+        limit: int = ITEMS_LIMIT,
     ) -> tuple[Object, ...]:
         items: list[Object] = []
-        pages = self.client.pages(resource, namespace, label_selector=label_selector, metadata_only=metadata_only)
+        pages = self.client.pages(
+            resource, namespace, label_selector=label_selector, metadata_only=metadata_only, size=size
+        )
         async with aclosing(pages):
             async for page in pages:
-                items += page.items
-                if len(items) >= ITEMS_LIMIT:
-                    self.found.unread[part] = f"only the first {ITEMS_LIMIT} were looked at"
+                if len(items) >= limit:
+                    self.found.unread[part] = f"only the first {limit} were looked at"
                     break
-        return tuple(items[:ITEMS_LIMIT])
+                items += page.items
+        return tuple(items)
 
     async def _part(self, part: Part, reading: Awaitable[tuple[Object, ...]]) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,113 +15,48 @@ import yaml
 from envprov.domain.names import namespace_of
 from tests.cluster import Cluster
 from tests.eventually import eventually
-from tests.kubelet import (
-    IMAGE,
-    Api,
-    Kubelet,
-    Manifest,
-    administrator,
-    ago,
-    ended,
-    kubelet,
-    looping,
-    running,
-    waiting,
-)
-from tests.shipped import ROOT
-from tests.stuck import CRD, DEPLOYED, PROJECT, Stuck, condition, template
+from tests.kubelet import IMAGE, Api, Manifest, ago, ended, looping, running, waiting
+from tests.stuck import DEPLOYED, PROJECT, Scene, Stuck, condition, staged, template
 
 RULES = [
     {"branches": ["main", "release/*"], "action": "ignore"},
     {"branches": ["mr/*"], "mergeRequest": {"labels": ["preview"], "drafts": False}},
     {"branches": ["feature/*"]},
 ]
-MAKER = Callable[..., Stuck]
 
 
 @pytest.fixture(scope="module")
-def api(cluster: Cluster) -> Iterator[Api]:
-    """Yield the API server."""
-    with administrator(cluster) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def node(cluster: Cluster, api: Api) -> Iterator[Kubelet]:
-    """Yield the kubelet that speaks for this file's pods."""
-    with kubelet(cluster, api) as played:
-        yield played
-
-
-@pytest.fixture(scope="module")
-def control(cluster: Cluster, api: Api) -> Iterator[str]:
-    """Yield a control namespace with a Project, where a controller seems to be alive."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
-    for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-    name = f"envprov-w-{secrets.token_hex(4)}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    project(api, name, PROJECT, RULES)
-    lease(api, name)
-    yield name
-    cluster.discard(name)
-
-
-@pytest.fixture(scope="module")
-def maker(cluster: Cluster, api: Api, node: Kubelet, control: str) -> Iterator[MAKER]:
-    """Yield a maker of environments of this file; their namespaces go with it."""
-    made: list[Stuck] = []
-
-    def make(**given: Any) -> Stuck:  # noqa: ANN401 - any attribute
-        stuck = Stuck(api, node, **({"control": control, "kubeconfig": cluster.kubeconfig} | given))
-        made.append(stuck)
-        return stuck
-
-    yield make
-    for stuck in made:
-        stuck.leaving()
+def scene(cluster: Cluster) -> Iterator[Scene]:
+    """Yield the scene of this file."""
+    with staged(cluster, RULES) as set_:
+        yield set_
 
 
 @pytest.fixture
-def stuck(maker: MAKER) -> Stuck:
+def stuck(scene: Scene) -> Stuck:
     """Return an environment of this test's own; nothing of it is there yet."""
-    return maker()
+    return scene.make()
 
 
-@pytest.fixture(scope="module")
-def long_ago(maker: MAKER) -> Stuck:
-    """Return an environment with a pod that no scheduler looks at: only time tells."""
-    stuck = maker().starting()
+@pytest.fixture
+def api(scene: Scene) -> Api:
+    """Return the API server."""
+    return scene.api
+
+
+@pytest.fixture(scope="module", autouse=True)
+def long_ago(scene: Scene) -> Stuck:
+    """Return an environment with a pod that no scheduler looks at, as old as this file: only time tells of it."""
+    stuck = scene.make().starting()
     stuck.pod("ignored")
     return stuck
 
 
-@pytest.fixture(scope="module", autouse=True)
-def begun(long_ago: Stuck) -> None:
-    """Let its time begin with the file's."""
-    del long_ago
-
-
-def project(api: Api, control: str, name: str, rules: list[dict[str, Any]]) -> Manifest:
-    """Make a Project."""
-    spec = {"chart": {"local": {"path": "app"}}, "gitlab": {"project": f"group/{name}"}, "rules": rules}
-    metadata = {"name": name, "namespace": control}
-    return api.create({"apiVersion": CRD, "kind": "Project", "metadata": metadata, "spec": spec})
-
-
-def lease(api: Api, control: str, *, renewed: datetime | None = None, seconds: int = 3600) -> None:
-    """Make the Lease of a controller."""
-    moment = (renewed or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": "pod-1", "leaseDurationSeconds": seconds, "renewTime": moment}
-    metadata = {"name": "envprov-controller", "namespace": control}
-    api.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
-
-
 @pytest.fixture
-def empty(cluster: Cluster, api: Api) -> Iterator[str]:
+def empty(cluster: Cluster, scene: Scene) -> Iterator[str]:
     """Yield a control namespace of this test's own, with nothing in it."""
     name = f"envprov-w-{secrets.token_hex(4)}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    scene.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     cluster.discard(name)
 
@@ -140,8 +75,8 @@ def empty(cluster: Cluster, api: Api) -> Iterator[str]:
         pytest.param("feature/new", "NotRecorded", "nobody has asked for it yet", id="nobody asked"),
     ],
 )
-def test_a_branch_without_environment(maker: MAKER, branch: str, cause: str, words: str) -> None:
-    said = maker(branch=branch).why()
+def test_a_branch_without_environment(scene: Scene, branch: str, cause: str, words: str) -> None:
+    said = scene.make(branch=branch).why()
     assert (said.state, said.cause) == ("NotCreated", cause)
     assert said.summary.startswith(f"Branch {branch} has no environment: ")
     assert words in said.summary
@@ -155,23 +90,23 @@ def test_a_project_that_is_not_there(stuck: Stuck) -> None:
 
 
 def test_no_project_serves_the_repository(
-    maker: MAKER, api: Api, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    stuck = maker(control=empty)
+    stuck = scene.make(control=empty)
     assert "there is no Project" in stuck.call()
-    project(api, empty, "one", RULES)
-    project(api, empty, "two", [{"branches": ["*"]}])
+    scene.project("one", RULES, empty)
+    scene.project("two", [{"branches": ["*"]}], empty)
     said = stuck.call()
     assert "several Projects would give such a branch an environment (one, two)" in said
     assert f"envprov why {stuck.branch} --project one" in said
 
 
-def test_an_environment_that_somebody_took_down(maker: MAKER, api: Api, control: str) -> None:
-    stuck = maker()
+def test_an_environment_that_somebody_took_down(scene: Scene) -> None:
+    stuck = scene.make()
     data = {"project": PROJECT, "branch": stuck.branch, "deletedAt": ago(60), "dismissed": "down", "revision": ""}
-    metadata = {"name": f"tombstone-{stuck.name}", "namespace": control}
-    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    metadata = {"name": f"tombstone-{stuck.name}", "namespace": scene.control}
+    scene.api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     said = stuck.why()
     assert (said.state, said.cause) == ("NotCreated", "TakenDown")
     assert "somebody took it down" in said.summary
@@ -181,14 +116,14 @@ def test_an_environment_that_somebody_took_down(maker: MAKER, api: Api, control:
 # --- Nothing goes on
 
 
-def test_no_controller_has_ever_worked_here(maker: MAKER, api: Api, empty: str) -> None:
-    project(api, empty, PROJECT, RULES)
-    stuck = maker(control=empty)
+def test_no_controller_has_ever_worked_here(scene: Scene, empty: str) -> None:
+    scene.project(PROJECT, RULES, empty)
+    stuck = scene.make(control=empty)
     stuck.recorded()
     said = stuck.why()
     assert (said.state, said.cause) == ("ComingUp", "NoController")
     assert f"no envprov controller answers in Namespace {empty}" in said.summary
-    lease(api, empty, renewed=datetime.now(UTC) - timedelta(minutes=5), seconds=15)
+    scene.lease(control=empty, renewed=datetime.now(UTC) - timedelta(minutes=5), seconds=15)
     said = stuck.why()
     assert said.cause == "NoController"
     assert "was last renewed at" in said.shown
@@ -816,11 +751,11 @@ def engineer(cluster: Cluster, stuck: Stuck, folder: Path) -> Path:
     return path
 
 
-def test_with_the_rights_of_an_engineer(cluster: Cluster, maker: MAKER, tmp_path: Path) -> None:
-    stuck = maker()
+def test_with_the_rights_of_an_engineer(cluster: Cluster, scene: Scene, tmp_path: Path) -> None:
+    stuck = scene.make()
     stuck.starting().played(looping())
     stuck.kubelet.logs["web-0", "web", True] = "panic: at the disco\n"
-    asking_ = maker(branch=stuck.branch, kubeconfig=engineer(cluster, stuck, tmp_path))
+    asking_ = scene.make(branch=stuck.branch, kubeconfig=engineer(cluster, stuck, tmp_path))
     said = eventually(lambda: (a := asking_.why()).cause == "CrashLoop" and a, message="the cause is not seen")
     assert "pod web-0" in said.summary
     assert "panic: at the disco" in said.shown
