@@ -152,7 +152,7 @@ MEANINGS: Mapping[Cause, str] = MappingProxyType(
         Cause.NO_RECORD_OF_NAMESPACE: "its Namespace is there, and its record is not",
         Cause.NO_CONTROLLER: "no controller works on it",
         Cause.NAMESPACE_FOREIGN: "its Namespace exists and belongs to somebody else",
-        Cause.REFUSED: "it was refused before anything was created: findings of the check, or a wrong record",
+        Cause.REFUSED: "it was refused, and nothing was changed: findings of the check, a wrong chart or record",
         Cause.QUEUED: "it waits for room in a budget",
         Cause.CLUSTER_CONTROLLERS_SILENT: "Kubernetes' own controllers do not look at its objects",
         Cause.PREPARING: "what comes before the release is not in place yet",

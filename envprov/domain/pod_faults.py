@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from envprov.domain.causes import Cause
 from envprov.domain.evidence import condition_of, is_going, name_of
@@ -57,6 +58,7 @@ class Fault:
         container: The container that it is about; empty for the pod as a whole.
         has_log: Whether the log of that container tells more.
         previous: Whether that log is the one before its last restart.
+        times: How often it was restarted, in words; apart, since it changes all the time.
 
     """
 
@@ -67,6 +69,7 @@ class Fault:
     container: str = ""
     has_log: bool = False
     previous: bool = False
+    times: str = ""
 
 
 def pod_fault(pod: Manifest, events: Sequence[Told] = (), now: datetime | None = None) -> Fault | None:
@@ -221,8 +224,8 @@ def _initialising(container: Manifest, sidecars: set[str], now: datetime | None)
         within(container, "state", "terminated")
     ):
         advice = "read the end of its log; no other container of the pod starts before it has ended well"
-        said = f"cannot start: its init container {name} {ending(last)}, {_times(container)}"
-        return Fault(Cause.INIT_CONTAINER_FAILS, said, (), advice, name, has_log=True, previous=True)
+        said, times = f"cannot start: its init container {name} {ending(last)}", _times(container)
+        return Fault(Cause.INIT_CONTAINER_FAILS, said, (), advice, name, has_log=True, previous=True, times=times)
     running = within(container, "state", "running")
     started = moment(running.get("startedAt"))
     if name in sidecars or started is None or now is None or now - started < INIT_PATIENCE:
@@ -244,18 +247,18 @@ def _restarting(container: Manifest, events: Sequence[Told]) -> Fault | None:
         return None
     name, last = name_in(container), _last_end(container)
     if last.get("reason") == "OOMKilled":
-        said = f"is not up: container {name} {ending(last)}, {_times(container)}"
-        return Fault(Cause.OUT_OF_MEMORY, said, (), _MEMORY, name, has_log=True, previous=not ended)
+        said, times = f"is not up: container {name} {ending(last)}", _times(container)
+        return Fault(Cause.OUT_OF_MEMORY, said, (), _MEMORY, name, has_log=True, previous=not ended, times=times)
     killed = next((told for told in events if told.reason == "Killing" and "failed" in told.message), None)
     if killed is not None and f"Container {name} failed" in killed.message:
         return _probe(name, events, "Startup" if "startup" in killed.message else "Liveness", (killed.message,))
     if not looping and not _is_bad(ended) and not _is_bad(last):
         return None
     message = short(text(last.get("message")))
-    said = f"is not up: container {name} {ending(last)}, {_times(container)}"
+    said, times = f"is not up: container {name} {ending(last)}", _times(container)
     quoted = (message,) if message else ()
     advice = "read the end of its log: it is the program itself that ends"
-    return Fault(Cause.CRASH_LOOP, said, quoted, advice, name, has_log=True, previous=not ended)
+    return Fault(Cause.CRASH_LOOP, said, quoted, advice, name, has_log=True, previous=not ended, times=times)
 
 
 def _probe(name: str, events: Sequence[Told], kind: str, also: tuple[str, ...] = ()) -> Fault:
@@ -366,8 +369,40 @@ def _is_older(item: Manifest, span: timedelta, now: datetime | None) -> bool:
 
 
 def faulty_pods(pods: Sequence[Manifest]) -> Iterator[str]:
-    """A sentence for each pod that its own status shows to be in trouble."""
+    """A sentence for each trouble that pods are in by their own status, which of several pods names one."""
+    troubles: dict[str, list[str]] = {}
     for pod in pods:
         fault = pod_fault(pod)
         if fault is not None:
-            yield f"Pod {name_of(pod)} {fault.said}"
+            troubles.setdefault(fault.said, []).append(name_of(pod))
+    for said, names in troubles.items():
+        more = f" ({len(names) - 1} more likewise)" if len(names) > 1 else ""
+        yield f"Pod {min(names)} {said}{more}"
+
+
+def trimmed_status(status: Manifest) -> dict[str, Any]:
+    """
+    What of a pod's status tells of trouble: little of one in trouble, and next to nothing of one that is well.
+
+    Args:
+        status: As the API server sent it.
+
+    """
+    kept: dict[str, Any] = {key: status[key] for key in ("phase", "reason") if key in status}
+    conditions = {text(entry.get("type")): entry for entry in mappings(status.get("conditions"))}
+    if conditions.get("Ready", {}).get("status") == "True" or kept.get("phase") == "Succeeded":
+        return kept
+    if conditions.get("PodScheduled", {}).get("status") == "False":
+        kept["conditions"] = [conditions["PodScheduled"]]
+    for field in ("initContainerStatuses", "containerStatuses"):
+        containers = [_trimmed(container) for container in mappings(status.get(field))]
+        if containers:
+            kept[field] = containers
+    return kept
+
+
+_OF_CONTAINERS = ("name", "image", "ready", "restartCount", "state", "lastState")
+
+
+def _trimmed(container: Manifest) -> dict[str, Any]:
+    return {key: container[key] for key in _OF_CONTAINERS if key in container}

@@ -112,7 +112,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         Always an answer; if nothing is known, that.
 
     """
-    symptoms = list(_symptoms(evidence))
+    symptoms = list(symptoms_of(evidence))
     found = symptoms[0] if symptoms else _otherwise(evidence)
     state = _state(evidence, found)
     also = tuple(
@@ -135,6 +135,21 @@ def diagnose_unplaced(symptom: Symptom, branch: str) -> Diagnosis:
     return Diagnosis(State.NOT_CREATED, symptom.cause, summary, symptom.facts, next=symptom.next)
 
 
+def paragraph(evidence: Evidence, found: Symptom | None, summary: str) -> str:
+    """
+    An answer as a paragraph.
+
+    Args:
+        evidence: What it is about.
+        found: What is wrong; None if nothing is seen to be.
+        summary: In a sentence or two.
+
+    """
+    ready = condition_of(evidence.one(Part.RECORD) or {}, "Ready").get("status") == "True"
+    fallback = Symptom(Cause.NOTHING_WRONG if ready else Cause.STARTING, summary)
+    return _paragraph(_state(evidence, found or fallback), evidence.branch, summary)
+
+
 def further(evidence: Evidence) -> Wanted:
     """
     What else has to be read.
@@ -143,7 +158,7 @@ def further(evidence: Evidence) -> Wanted:
         evidence: What was read first: everything that is cheap, and always tells something.
 
     """
-    symptoms = list(_symptoms(evidence)) or [_otherwise(evidence)]
+    symptoms = list(symptoms_of(evidence)) or [_otherwise(evidence)]
     parts = frozenset[Part]().union(*(symptom.needs for symptom in symptoms)) - frozenset(evidence.items)
     if unexplained(evidence):
         parts |= {Part.NODES}
@@ -156,7 +171,14 @@ def further(evidence: Evidence) -> Wanted:
     return Wanted(parts & _FURTHER, logs, frozenset(lagging))
 
 
-def _symptoms(evidence: Evidence) -> Iterator[Symptom]:
+def symptoms_of(evidence: Evidence) -> Iterator[Symptom]:
+    """
+    All that is wrong, the answer first.
+
+    Args:
+        evidence: What was seen.
+
+    """
     record, namespace = evidence.one(Part.RECORD), evidence.one(Part.NAMESPACE)
     if (namespace is not None and is_going(namespace)) or (record is not None and is_going(record)):
         yield from going_symptoms(evidence)

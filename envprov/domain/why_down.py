@@ -54,10 +54,10 @@ def going_symptoms(evidence: Evidence) -> Iterator[Symptom]:
     yield from _pods(evidence, terminating=terminating)
     if namespace is not None and terminating:
         yield from _namespace(evidence, namespace)
-    elif record is not None and namespace is not None:
+    elif record is not None and (namespace is not None or not evidence.knows(Part.NAMESPACE)):
         yield from helm_symptoms(evidence)
         yield from _teardown(evidence, record)
-    elif record is not None and evidence.knows(Part.NAMESPACE):
+    elif record is not None:
         yield from _record(record)
 
 

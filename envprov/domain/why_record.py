@@ -111,9 +111,10 @@ def _refused(evidence: Evidence, record: Manifest, said: Manifest) -> Symptom:
         deployed = condition_of(record, "Deployed")
         if text(deployed.get("reason")) not in {phase.value for phase in Phase}:
             return _helm(evidence, record, f"{text(deployed.get('reason'))}: {message}", message)
+    effect = "it was refused, and nothing was changed" if text(said.get("type")) == "Accepted" else "it cannot go on"
     return Symptom(
         Cause.REFUSED,
-        f"it was refused before anything was created: {message}",
+        f"{effect}: {message}",
         (fact,),
         ("mend that and push, or ask who writes the Project", telling.status(evidence)),
     )

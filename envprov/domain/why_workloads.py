@@ -179,8 +179,9 @@ def unexplained(evidence: Evidence) -> tuple[Manifest, ...]:
 def _pod_symptom(evidence: Evidence, pod: Manifest, fault: Fault, others: int, cause: Cause) -> Symptom:
     name = name_of(pod)
     hook = hook_of(evidence, pod)
+    times = f", {fault.times}" if fault.times else ""
     more = f" ({others} more pod{'s' if others > 1 else ''} likewise)" if others else ""
-    summary = f"{f'{hook} does not end: ' if hook else ''}pod {name} {fault.said}{more}"
+    summary = f"{f'{hook} does not end: ' if hook else ''}pod {name} {fault.said}{times}{more}"
     facts = [Fact(f"Pod {name}", words) for words in fault.quoted]
     facts += [fact for fact in lacking(evidence) if _is_of(evidence, pod, fact)]
     if cause is Cause.CONFIG_MISSING:
