@@ -17,6 +17,8 @@ from envprov.domain.scheduling import explain_unschedulable
 PATIENCE = timedelta(seconds=30)
 """Before this age a pod that nobody has looked at yet says nothing."""
 INIT_PATIENCE = timedelta(minutes=1)
+RECENT = timedelta(minutes=2)
+"""What has run for longer is no longer between two crashes."""
 WORDS_LIMIT = 400
 """Characters of one thing that Kubernetes said."""
 
@@ -188,7 +190,7 @@ def _in_containers(pod: Manifest, events: Sequence[Told], now: datetime | None) 
         if not within(container, "state", "terminated") and name_in(container) not in sidecars:
             return None  # it runs, and no later one has begun
     for container in _statuses(pod, "containerStatuses"):
-        fault = _waiting(container, events) or _restarting(container, events)
+        fault = _waiting(container, events) or _restarting(container, events, now)
         if fault is not None:
             return fault
     return None
@@ -239,10 +241,10 @@ def _initialising(container: Manifest, sidecars: set[str], now: datetime | None)
 _MEMORY = "raise limits.memory in the chart's values, or let it use less"
 
 
-def _restarting(container: Manifest, events: Sequence[Told]) -> Fault | None:
+def _restarting(container: Manifest, events: Sequence[Told], now: datetime | None) -> Fault | None:
     looping = text(within(container, "state", "waiting").get("reason")) == "CrashLoopBackOff"
     ended = within(container, "state", "terminated")
-    again = bool(container.get("restartCount")) and not container.get("ready") and bool(_last_end(container))
+    again = not container.get("ready") and bool(_last_end(container)) and _has_just_begun(container, now)
     if not looping and not _is_bad(ended) and not again:
         return None
     name, last = name_in(container), _last_end(container)
@@ -259,6 +261,12 @@ def _restarting(container: Manifest, events: Sequence[Told]) -> Fault | None:
     quoted = (message,) if message else ()
     advice = "read the end of its log: it is the program itself that ends"
     return Fault(Cause.CRASH_LOOP, said, quoted, advice, name, has_log=True, previous=not ended, times=times)
+
+
+def _has_just_begun(container: Manifest, now: datetime | None) -> bool:
+    """Whether it runs for so short a time that its last end says how it is now."""
+    started = moment(within(container, "state", "running").get("startedAt"))
+    return started is not None and now is not None and now - started < RECENT
 
 
 def _probe(name: str, events: Sequence[Told], kind: str, also: tuple[str, ...] = ()) -> Fault:
@@ -288,7 +296,7 @@ def _unready(pod: Manifest, events: Sequence[Told], now: datetime | None) -> Fau
     if is_ready(pod) or not within(pod, "spec").get("nodeName"):
         return None
     statuses = list(_statuses(pod, "containerStatuses"))
-    running = [container for container in statuses if within(container, "state", "running")]
+    running = [container for container in statuses if "running" in within(container, "state")]
     if len(running) < len(statuses) or not statuses:
         return _held_up(pod, events, now, begun=bool(statuses))
     for container in running:
