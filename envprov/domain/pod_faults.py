@@ -201,9 +201,9 @@ def _waiting(container: Manifest, events: Sequence[Told]) -> Fault | None:
     reason, message, name = text(waiting.get("reason")), text(waiting.get("message")), name_in(container)
     if reason in PULLING:
         image = text(container.get("image"))
-        said = [message, *(told.message for told in events if told.reason == "Failed" and image in told.message)]
-        cause, clause = explain_pull(reason, "\n".join(said))
-        quoted = tuple(dict.fromkeys(short(words) for words in said[:3] if words))
+        told_of = [message, *(told.message for told in events if told.reason == "Failed" and image in told.message)]
+        cause, clause = explain_pull(reason, "\n".join(told_of))
+        quoted = tuple(dict.fromkeys(short(words) for words in told_of[:3] if words))
         return Fault(cause, f"cannot pull the image {image}: {clause}", quoted, ADVICE[cause], name)
     if reason == "CreateContainerConfigError":
         missing = _MISSING.search(message)

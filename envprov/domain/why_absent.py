@@ -86,8 +86,8 @@ def _by_rule(evidence: Evidence, project: Project) -> Symptom | None:
     branch, owner = evidence.branch, f"Project {project.name}"
     rule = project.rule_for(branch)
     if rule is None:
-        globs = [glob for row in project.spec.rules for glob in row.branches]
-        listed = ", ".join(globs[:_LISTED]) or "none"
+        every = [glob for row in project.spec.rules for glob in row.branches]
+        listed = ", ".join(every[:_LISTED]) or "none"
         facts = (Fact(owner, f"has rules for {listed}"),)
         advice = (f"ask who writes {owner} for a rule that matches {branch}, or call the branch like one of those",)
         return Symptom(Cause.NO_RULE, f"no rule of {owner} is for it; there are rules for {listed}", facts, advice)
@@ -119,8 +119,8 @@ def _nobody_asked(evidence: Evidence, project: Project) -> Symptom:
         if why is not None:
             when = text(data.get("deletedAt"))
             summary = f"{why}{f' on {when}' if when else ''}; it comes back with the next push"
-            facts = (Fact(f"ConfigMap {name_of(stone)}", f"dismissed: {text(data.get('dismissed'))}"),)
-            return Symptom(Cause.TAKEN_DOWN, summary, facts, (up(evidence), "or push to the branch"), needs)
+            fact = Fact(f"ConfigMap {name_of(stone)}", f"dismissed: {text(data.get('dismissed'))}")
+            return Symptom(Cause.TAKEN_DOWN, summary, (fact,), (up(evidence), "or push to the branch"), needs)
     swept = project.spec.gitlab is not None
     how = (
         "it comes with the next push, or with the next sweep of the branches if GitLab has the branch"

@@ -134,7 +134,7 @@ def _holds(evidence: Evidence) -> Iterator[tuple[str, Hold]]:
 
 
 def _pods(evidence: Evidence, *, terminating: bool) -> Iterator[Symptom]:
-    lie = ()
+    lie: tuple[Fact, ...] = ()
     namespace = evidence.one(Part.NAMESPACE)
     if terminating and namespace is not None and not any(_true_conditions(namespace)):
         lie = (Fact(f"Namespace {evidence.namespace}", _LIE),)

@@ -226,9 +226,9 @@ def _taints(evidence: Evidence) -> Iterator[Fact]:
         for taint in mappings(within(node, "spec").get("taints")):
             value = f"={taint.get('value')}" if taint.get("value") else ""
             found.setdefault(f"{taint.get('key')}{value}:{taint.get('effect')}", []).append(name_of(node))
-    for taint, names in sorted(found.items()):
+    for label, names in sorted(found.items()):
         more = f" and {len(names) - TAINTED_NAMED} more" if len(names) > TAINTED_NAMED else ""
-        yield Fact(f"Node {', '.join(sorted(names)[:TAINTED_NAMED])}{more}", f"has the taint {taint}")
+        yield Fact(f"Node {', '.join(sorted(names)[:TAINTED_NAMED])}{more}", f"has the taint {label}")
 
 
 def _looked_for(evidence: Evidence, fault: Fault) -> Iterator[Fact]:

@@ -360,7 +360,6 @@ class _Gatherer:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 self.found.items[part] = await reading
         except (EnvprovError, TimeoutError) as error:
-            self.found.items.pop(part, None)
             self.found.unread[part] = _why(error)
 
 

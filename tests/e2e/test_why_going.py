@@ -401,6 +401,15 @@ def test_an_api_that_does_not_answer(stuck: Stuck, api: Api) -> None:
     assert said.data["next"] == [f"kubectl describe apiservice v1beta1.{group}"]
 
 
+def test_an_api_server_that_does_not_answer(scene: Scene) -> None:
+    stuck = scene.make()
+    with stopped(scene.cluster, "kube-apiserver"):
+        said = stuck.why()
+    assert (said.state, said.cause) == ("Unknown", "Unknown")
+    assert "the Environment: no answer within 4 s" in said.unread
+    assert "pods: no answer within 4 s" in said.unread
+
+
 def test_taints(scene: Scene) -> None:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake-1"}}
     scene.api.patch(node, {"spec": {"taints": [{"key": "dedicated", "value": "games", "effect": "NoSchedule"}]}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from tests.unit.builders import NOW, Manifest, environment, environment_manifest
 DOCS = Path(__file__).parents[3] / "docs" / "why.md"
 
 
-def seen(items: dict[Part, tuple[Manifest, ...]] | None = None, **given: Any) -> Evidence:  # noqa: ANN401 - any field
+def seen(items: Mapping[Part, tuple[Manifest, ...]] | None = None, **given: Any) -> Evidence:  # noqa: ANN401 - any field
     """Return evidence of feature/x, with a record that starts and a controller at work."""
     record = environment_manifest() | {"status": {"observedGeneration": 1, "conditions": [ready("Starting")]}}
-    everything = {Part.RECORD: (record,), Part.NAMESPACE: ({"metadata": {"name": "env"}},)} | (items or {})
+    everything = {Part.RECORD: (record,), Part.NAMESPACE: ({"metadata": {"name": "env"}},)} | dict(items or {})
     return Evidence("shop", "feature/x", "envprov-system", NOW, everything, **({"is_led": True} | given))
 
 
