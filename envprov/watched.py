@@ -7,6 +7,7 @@ from typing import Any
 
 from envprov.domain.names import environment_of
 from envprov.domain.objects import ENVIRONMENT, MANAGED_BY, MANAGER
+from envprov.domain.pod_faults import trimmed_status
 from envprov.kube import resources
 from envprov.kube.resources import Resource
 
@@ -49,7 +50,6 @@ _METADATA = (
 )
 _ACCOUNTS = "system:serviceaccount"
 _SPEC = ("replicas", "suspend")
-_STATUS_OF_PODS = ("phase",)
 
 
 def keep_all(manifest: Manifest) -> Manifest | None:
@@ -78,7 +78,7 @@ def keep_health(manifest: Manifest) -> Manifest | None:
         claims = [volume for volume in spec.get("volumes", ()) if "persistentVolumeClaim" in volume]
         kept |= {
             "spec": {"volumes": claims},
-            "status": {key: status[key] for key in _STATUS_OF_PODS if key in status},
+            "status": trimmed_status(status),
         }
     return kept
 

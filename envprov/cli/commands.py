@@ -187,6 +187,14 @@ def plan(  # noqa: PLR0913 - one parameter for each option
 
 
 @with_common
+def why(common: Common, branch: BranchArgument, *, project: ProjectOption = None) -> None:
+    """Explain why the environment of a branch is not there, not healthy or not gone."""
+    from envprov.cli.why import show_why
+
+    run(show_why(common, branch, project))
+
+
+@with_common
 def extend(
     common: Common,
     branch: BranchArgument,

@@ -45,6 +45,7 @@ def build() -> typer.Typer:
         ("plan", commands.plan),
         ("diff", commands.diff),
         ("queue", commands.queue),
+        ("why", commands.why),
         ("extend", commands.extend),
         ("pin", commands.pin),
         ("unpin", commands.unpin),

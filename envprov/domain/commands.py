@@ -21,6 +21,7 @@ from envprov.domain.lifetime import extend as extension_of
 from envprov.domain.names import slug
 from envprov.domain.project import Commands, Project
 from envprov.domain.publication import code, moment, standing
+from envprov.domain.why_told import paragraph_of
 
 LATE = timedelta(hours=1)
 """A command that is older, by GitLab's clock, is not carried out: somebody may have sent its delivery again."""
@@ -30,6 +31,9 @@ UNREADABLE = "configmap/"
 """Begins the key of a record that says it is a command and cannot be read; no name of an Environment does."""
 PATIENCE = timedelta(days=1)
 """How long an answer is tried."""
+
+ANSWER_LIMIT = 1500
+"""Characters of the paragraph that `/envprov why` answers with."""
 
 _WORD_LIMIT = 40
 
@@ -244,7 +248,7 @@ def decide(command: Command, environment: Environment | None, project: Project, 
     if environment is None:
         return "This branch has no environment now. A push brings it back, and so does `envprov up`."
     if verb is Verb.WHY:
-        return _why(environment)
+        return _why(environment, now)
     if environment.deleting:
         return f"Not done: the environment {standing(environment)}."
     match verb:
@@ -339,8 +343,8 @@ def _rest(environment: Environment, *, asleep: bool) -> Act | str:
     return f"{'It is asleep already' if asleep else 'It is not asleep'}: it {standing(environment)}.{hint}"
 
 
-def _why(environment: Environment) -> str:
-    rows = [f"Environment {code(environment.name)} {standing(environment)}.", ""]
+def _why(environment: Environment, now: datetime) -> str:
+    rows = [code(paragraph_of(environment, now), ANSWER_LIMIT), ""]
     for kind in (Type.ACCEPTED, Type.DEPLOYED, Type.HEALTHY, Type.READY, Type.TEARDOWN_BLOCKED):
         condition = environment.status.condition(kind)
         if condition is not None:

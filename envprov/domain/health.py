@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any
 
+from envprov.domain.pod_faults import faulty_pods
 from envprov.domain.quantity import amount, written
 from envprov.domain.sizes import Size, smallest_that_fits
 
 Manifest = Mapping[str, Any]
+
+PODS_NAMED = 3
+"""Troubles of pods that a condition names."""
 
 _QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: (\S+), limited: (\S+?)(?:: |$)")
 
@@ -71,7 +76,8 @@ def health(workloads: Workloads, sizes: Mapping[str, Size]) -> Health:
         return Health(Condition.QUOTA_EXCEEDED, explained)
     other = tuple(sorted({_first_sentence(message) for message in {*refusals, *workloads.refusals}}))
     failed = any(condition is Condition.FAILED for condition, _ in findings)
-    messages = (*other, *(message for _, message in findings))
+    troubled = tuple(islice(faulty_pods(workloads.pods), PODS_NAMED))
+    messages = (*other, *(message for _, message in findings), *troubled)
     return Health(Condition.FAILED if failed else Condition.PROGRESSING, messages)
 
 

@@ -490,22 +490,35 @@ class KubeClient:
         request = Request(f"ask Service {namespace}/{service}", "POST", f"{where}/{path}", body=body)
         return await self._transport.status(replace(request, user=self._user))
 
-    async def pod_log(self, name: str, namespace: str, *, tail_lines: int, container: str | None = None) -> str:
+    async def pod_log(  # noqa: PLR0913 - the selection is the API's own
+        self,
+        name: str,
+        namespace: str,
+        *,
+        tail_lines: int,
+        container: str | None = None,
+        previous: bool = False,
+        limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> str:
         """
         Read the end of a container's log.
 
         Args:
             name: The pod.
             namespace: Its namespace.
-            tail_lines: How many lines at most; never more than 1 MiB.
+            tail_lines: How many lines at most.
             container: None is the only one there is.
+            previous: Whether the log before the last restart is meant.
+            limit_bytes: How much of these lines, from their beginning.
 
         Raises:
             Invalid: The container has not started, or must be named.
             Conflict: The pod is gone.
 
         """
-        query = {"tailLines": str(tail_lines), "limitBytes": str(LOG_LIMIT_BYTES)}
+        query = {"tailLines": str(tail_lines), "limitBytes": str(limit_bytes)}
+        if previous:
+            query["previous"] = "true"
         if container is not None:
             query["container"] = container
         doing = _doing("read", PODS, name, namespace, "log")

@@ -1,7 +1,7 @@
 """
 What Helm stored about a release: decoded without Helm and within bounds, as anybody may write such a Secret.
 
-There are two readers: one for what concerns ServiceAccounts, and one for all objects.
+There are two readers: one for what concerns ServiceAccounts and how it went, and one for all objects.
 
 Source: https://helm.sh/docs/topics/advanced/#storage-backends
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envprov.domain.errors import Invalid, RenderFailed
+from envprov.domain.evidence import HookTold, ReleaseTold
 from envprov.domain.holds import Account
 from envprov.domain.loose import mapping, mappings, sequence, text, texts, within
 from envprov.domain.release import SECRET_TYPE
@@ -30,6 +31,7 @@ VALUE_LIMIT = 2_000_000
 """Of a release, unpacked: values in its JSON, estimated from above; each takes up to 100 bytes of memory."""
 YAML_LIMIT = 4 << 20
 """Characters of documents that are read as YAML: a thousandth of a second for each thousand."""
+DESCRIPTION_LIMIT = 2000
 DELETE_HOOKS = frozenset({"pre-delete", "post-delete"})
 
 _GZIP = b"\x1f\x8b\x08"
@@ -143,7 +145,47 @@ def _reading(secret: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield _unfold(text(mapping(secret.get("data")).get("release")))
     except (ValueError, RecursionError, RenderFailed):
         # No word of the error: it may quote the content, and with it what is secret.
-        raise Invalid(f"{where} holds a release of Helm that cannot be read: it is damaged or too large") from None
+        raise _unreadable(where) from None
+
+
+def tell(secret: Mapping[str, Any]) -> ReleaseTold:
+    """
+    How a revision of a release went, in Helm's words; nothing of its manifest or values.
+
+    Args:
+        secret: Of type ``helm.sh/release.v1``, with its data.
+
+    Raises:
+        Invalid: As of ``decode``.
+
+    """
+    metadata = mapping(secret.get("metadata"))
+    where = f"Secret {metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    try:
+        release = _unfold(text(mapping(secret.get("data")).get("release")))
+    except (ValueError, RecursionError):
+        raise _unreadable(where) from None
+    info, version = within(release, "info"), release.get("version")
+    hooks = (
+        HookTold(
+            name=text(hook.get("name")),
+            kind=text(hook.get("kind")),
+            events=texts(hook.get("events")),
+            phase=text(within(hook, "last_run").get("phase")),
+        )
+        for hook in mappings(release.get("hooks"))
+    )
+    return ReleaseTold(
+        name=text(release.get("name")),
+        version=version if isinstance(version, int) else 0,
+        status=text(info.get("status")),
+        description=text(info.get("description"))[:DESCRIPTION_LIMIT],
+        hooks=tuple(hooks),
+    )
+
+
+def _unreadable(where: str) -> Invalid:
+    return Invalid(f"{where} holds a release of Helm that cannot be read: it is damaged or too large")
 
 
 def _namespace_of(release: Mapping[str, Any], secret: Mapping[str, Any]) -> str:

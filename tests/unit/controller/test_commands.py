@@ -298,7 +298,7 @@ def test_an_extension_has_its_limit() -> None:
     assert shop.book.done == []
 
 
-def test_why_says_the_conditions() -> None:
+def test_why_says_a_paragraph_and_the_conditions() -> None:
     condition = {
         "type": "Ready",
         "status": "False",
@@ -308,7 +308,7 @@ def test_why_says_the_conditions() -> None:
     }
     status = reported(environment(), {"observedGeneration": 1, "conditions": [condition]}).status
     assert answered("/envprov why", status=status).splitlines() == [
-        f"Environment `{SLUG}` cannot be deployed.",
+        "`The environment of branch feature/x is not up yet: it cannot go on: no chart /close.`",
         "",
         "- Ready is False, Stalled: `no chart /close`",
     ]

@@ -1,0 +1,441 @@
+"""What ``why`` concludes from evidence, and how it translates the words of Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envprov.domain.causes import MEANINGS, Cause, State
+from envprov.domain.evidence import Evidence, HookTold, LogWanted, Part, ReleaseTold
+from envprov.domain.finalizers import KNOWN, explain_finalizers, owner_of
+from envprov.domain.images import explain_pull
+from envprov.domain.pod_faults import Told, faulty_pods, pod_fault, trimmed_status
+from envprov.domain.refusals import explain_refusal
+from envprov.domain.scheduling import explain_unschedulable
+from envprov.domain.sizes import DEFAULT_SIZES
+from envprov.domain.why import diagnose, further
+from envprov.domain.why_told import paragraph_of
+from tests.unit.builders import NOW, Manifest, environment, environment_manifest, reported
+
+DOCS = Path(__file__).parents[3] / "docs" / "why.md"
+
+
+def seen(items: Mapping[Part, tuple[Manifest, ...]] | None = None, **given: Any) -> Evidence:  # noqa: ANN401 - any field
+    """Return evidence of feature/x, with a record that starts and a controller at work."""
+    record = environment_manifest() | {"status": {"observedGeneration": 1, "conditions": [ready("Starting")]}}
+    everything = {Part.RECORD: (record,), Part.NAMESPACE: ({"metadata": {"name": "env"}},)} | dict(items or {})
+    return Evidence("shop", "feature/x", "envprov-system", NOW, everything, **({"is_led": True} | given))
+
+
+def ready(reason: str, message: str = "", status: str = "False") -> Manifest:
+    return {
+        "type": "Ready",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-24T11:00:00Z",
+    }
+
+
+def pod(name: str = "web-0", *, node: str = "n1", **status: Any) -> Manifest:  # noqa: ANN401 - any field
+    metadata = {"name": name, "uid": f"u-{name}", "creationTimestamp": "2026-11-24T11:00:00Z"}
+    return {"kind": "Pod", "metadata": metadata, "spec": {"nodeName": node}, "status": status}
+
+
+def container(state: Manifest, **more: Any) -> Manifest:  # noqa: ANN401 - any field
+    return {"name": "web", "image": "shop:1", "ready": False, "restartCount": 0, "state": state} | more
+
+
+# --- Words of Kubernetes
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "said"),
+    [
+        pytest.param(
+            "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory. preemption: 0/3 nodes are available: "
+            "3 No preemption victims found for incoming pod.",
+            Cause.INSUFFICIENT_RESOURCES,
+            "no node (0 of 3 nodes) can take it: 1 node has too little cpu left, 2 nodes have too little memory left",
+            id="resources",
+        ),
+        pytest.param(
+            "0/5 nodes are available: 1 Insufficient cpu, 4 node(s) had untolerated taint {gpu: a, b}.",
+            Cause.NODE_TAINTS,
+            "no node (0 of 5 nodes) can take it: 1 node has too little cpu left, 4 nodes have the taint {gpu: a, b}, "
+            "which it does not tolerate",
+            id="more taints than lack of resources",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 node(s) had untolerated taint(s).",
+            Cause.NODE_TAINTS,
+            "no node (0 of 1 node) can take it: 1 node has taints that it does not tolerate",
+            id="taints that are not named",
+        ),
+        pytest.param(
+            "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.",
+            Cause.NODE_AFFINITY,
+            "no node (0 of 2 nodes) can take it: 2 nodes have not the labels that its nodeSelector or affinity asks "
+            "for",
+            id="labels",
+        ),
+        pytest.param(
+            "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+            Cause.CLAIM_UNBOUND,
+            "no node (0 of 2 nodes) can take it: a PersistentVolumeClaim that it mounts has no volume yet",
+            id="claim without volume",
+        ),
+        pytest.param(
+            '0/1 nodes are available: persistentvolumeclaim "data" not found.',
+            Cause.CLAIM_MISSING,
+            "no node (0 of 1 node) can take it: the PersistentVolumeClaim data that it mounts is not there",
+            id="claim that is not there",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 node(s) had volume node affinity conflict.",
+            Cause.VOLUME_ELSEWHERE,
+            "no node (0 of 1 node) can take it: 1 node cannot use its volume",
+            id="volume elsewhere",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.",
+            Cause.PORT_TAKEN,
+            "no node (0 of 1 node) can take it: 1 node has its host port in use",
+            id="port",
+        ),
+        pytest.param(
+            "no nodes available to schedule pods",
+            Cause.NO_NODES,
+            "the cluster has no nodes that could take it",
+            id="no nodes",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 the moon is full.",
+            Cause.UNSCHEDULABLE,
+            "no node (0 of 1 node) can take it: 1 node: the moon is full",
+            id="words that are not known stay",
+        ),
+    ],
+)
+def test_the_scheduler_is_translated(message: str, cause: Cause, said: str) -> None:
+    found = explain_unschedulable(message)
+    assert (found.cause, found.said) == (cause, said)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words", "cause"),
+    [
+        ("ErrImagePull", "failed to resolve reference: shop:1: not found", Cause.IMAGE_NOT_FOUND),
+        ("ErrImagePull", "manifest unknown: manifest unknown", Cause.IMAGE_NOT_FOUND),
+        ("ErrImagePull", "pull access denied, repository does not exist or may require auth", Cause.IMAGE_UNAUTHORIZED),
+        ("ErrImagePull", "unexpected status code 401 Unauthorized", Cause.IMAGE_UNAUTHORIZED),
+        ("ErrImagePull", "toomanyrequests: You have reached your pull rate limit", Cause.IMAGE_RATE_LIMITED),
+        ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout", Cause.IMAGE_REGISTRY_UNREACHABLE),
+        ("ErrImagePull", "no match for platform in manifest: not found", Cause.IMAGE_PLATFORM),
+        ("InvalidImageName", "", Cause.IMAGE_NAME_INVALID),
+        ("ImagePullBackOff", "", Cause.IMAGE_PULL_FAILED),
+    ],
+)
+def test_a_registry_is_translated(reason: str, words: str, cause: Cause) -> None:
+    assert explain_pull(reason, words)[0] is cause
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "words"),
+    [
+        (
+            'pods "w" is forbidden: exceeded quota: q, requested: pods=2, used: pods=14, limited: pods=15',
+            Cause.QUOTA_EXCEEDED,
+            "size M would fit",
+        ),
+        (
+            'pods "w" is forbidden: failed quota: q: must specify limits.cpu for: c',
+            Cause.QUOTA_NEEDS_REQUESTS,
+            "q wants",
+        ),
+        (
+            'pods "w" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)',
+            Cause.POD_SECURITY,
+            "baseline:latest of the Namespace forbids host namespaces (hostNetwork=true)",
+        ),
+        (
+            'pods "w" is forbidden: error looking up service account env/run: serviceaccount "run" not found',
+            Cause.ACCOUNT_MISSING,
+            "ServiceAccount env/run is not there",
+        ),
+        ('admission webhook "a.b.c" denied the request: no', Cause.ADMISSION_REFUSED, "webhook a.b.c says: no"),
+        (
+            'failed calling webhook "a.b.c": failed to call webhook: Post "https://x": context deadline exceeded',
+            Cause.WEBHOOK_UNREACHABLE,
+            "a.b.c must be asked first and does not answer: it does not answer in time",
+        ),
+        ("maximum cpu usage per Container is 4, but limit is 8", Cause.LIMITS_REFUSED, "maximum cpu"),
+        ('RuntimeClass "gvisor" not found', Cause.CLASS_MISSING, "RuntimeClass gvisor is not there"),
+        ("teapot", Cause.CREATION_REFUSED, "teapot"),
+    ],
+)
+def test_a_refusal_is_translated(message: str, cause: Cause, words: str) -> None:
+    fault = explain_refusal(message, DEFAULT_SIZES)
+    assert (fault.cause, words in fault.said, bool(fault.advice)) == (cause, True, True)
+
+
+# --- Pods
+
+
+@pytest.mark.parametrize(
+    ("status", "events", "cause"),
+    [
+        pytest.param({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, (), None, id="well"),
+        pytest.param({"phase": "Succeeded"}, (), None, id="ended well"),
+        pytest.param(
+            {"phase": "Pending", "containerStatuses": [container({"waiting": {"reason": "ContainerCreating"}})]},
+            (),
+            None,
+            id="on its way",
+        ),
+        pytest.param(
+            {"phase": "Failed", "containerStatuses": [container({"terminated": {"exitCode": 1}})]},
+            (),
+            Cause.CRASH_LOOP,
+            id="ended badly",
+        ),
+        pytest.param(
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    container(
+                        {"running": {"startedAt": "2026-11-24T11:59:30Z"}},
+                        restartCount=2,
+                        lastState={"terminated": {"exitCode": 2}},
+                    )
+                ],
+            },
+            (),
+            Cause.CRASH_LOOP,
+            id="between two crashes",
+        ),
+        pytest.param(
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    container(
+                        {"running": {"startedAt": "2026-11-24T11:10:00Z"}},
+                        restartCount=2,
+                        lastState={"terminated": {"exitCode": 1}},
+                    )
+                ],
+            },
+            (Told("Unhealthy", "Readiness probe failed: no"),),
+            Cause.READINESS_FAILS,
+            id="crashed an hour ago, and its probe fails now",
+        ),
+        pytest.param(
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    container(
+                        {"waiting": {"reason": "CrashLoopBackOff"}},
+                        lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+                    )
+                ],
+            },
+            (Told("Killing", "Container web failed liveness probe, will be restarted"),),
+            Cause.OUT_OF_MEMORY,
+            id="out of memory goes before a probe",
+        ),
+        pytest.param({"phase": "Pending"}, (), Cause.NODE_SILENT, id="a node that does not begin"),
+    ],
+)
+def test_what_is_wrong_with_a_pod(status: Manifest, events: tuple[Told, ...], cause: Cause | None) -> None:
+    fault = pod_fault(pod(**status), events, NOW)
+    assert (fault.cause if fault else None) is cause
+
+
+def test_a_controller_says_the_same_of_trimmed_pods_and_its_words_do_not_count_restarts() -> None:
+    crash = container({"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}})
+    whole = {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [crash | {"restartCount": 7}]}
+    trimmed = trimmed_status(whole)
+    assert "podIP" not in trimmed
+    pods = [pod("web-a", **trimmed), pod("web-b", **trimmed_status(whole))]
+    assert list(faulty_pods(pods)) == ["Pod web-a is not up: container web ended with exit code 1 (1 more likewise)"]
+    well = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [crash]}
+    assert trimmed_status(well) == {"phase": "Running"}
+
+
+# --- The answer
+
+
+def test_what_has_to_be_mended_first_is_the_answer_and_the_rest_stands_below() -> None:
+    crash = container({"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}})
+    pods = (
+        pod("a", phase="Running", containerStatuses=[crash]),
+        pod("b", containerStatuses=[container({"waiting": {"reason": "ErrImagePull", "message": "not found"}})]),
+        pod("c", node="", conditions=[{"type": "PodScheduled", "status": "False", "message": "no nodes available"}]),
+    )
+    said = diagnose(seen({Part.PODS: pods}))
+    assert said.cause is Cause.NO_NODES
+    assert [cause for cause, _ in said.also] == [Cause.IMAGE_NOT_FOUND, Cause.CRASH_LOOP]
+
+
+def test_a_log_is_wanted_where_it_tells_more_and_stands_in_the_evidence() -> None:
+    crash = container({"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}})
+    items = {Part.PODS: (pod(phase="Running", containerStatuses=[crash]),)}
+    wanted = LogWanted("web-0", "web", previous=True)
+    assert further(seen(items)).logs == (wanted,)
+    said = diagnose(seen(items, logs={wanted: "boom\n"}))
+    assert said.evidence[-1].says == "boom"
+
+
+def test_what_could_not_be_read_is_told_only_where_it_matters() -> None:
+    unread = {Part.NODES: "you may not", Part.RELEASE: "you may not", Part.LOGS: "no answer"}
+    crash = container({"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}})
+    items = {Part.PODS: (pod(phase="Running", containerStatuses=[crash]),)}
+    assert [part for part, _ in diagnose(seen(items, unread=unread)).unread] == [Part.RELEASE, Part.LOGS]
+    assert len(diagnose(seen(unread=unread)).unread) == 3
+
+
+def test_nothing_that_was_read_is_no_reason_to_say_that_all_is_well() -> None:
+    said = diagnose(Evidence("shop", "feature/x", "envprov-system", NOW, unread={Part.RECORD: "no answer within 4 s"}))
+    assert (said.state, said.cause) == (State.UNKNOWN, Cause.UNKNOWN)
+    assert "what could not be read may: the Environment" in said.summary
+
+
+def test_a_claim_that_nobody_mounts_does_not_matter_to_what_is_well() -> None:
+    record = environment_manifest() | {
+        "status": {"observedGeneration": 1, "conditions": [ready("Ready", status="True")]}
+    }
+    claim = {"metadata": {"name": "spare"}, "spec": {}, "status": {"phase": "Pending"}}
+    said = diagnose(seen({Part.RECORD: (record,), Part.CLAIMS: (claim,)}))
+    assert (said.state, said.cause) == (State.READY, Cause.NOTHING_WRONG)
+
+
+def test_a_hook_that_helm_remembers_is_named_although_its_job_is_gone() -> None:
+    release = ReleaseTold(
+        "x", 2, "failed", "failed pre-upgrade", (HookTold("migrate", "Job", ("pre-upgrade",), "Failed"),)
+    )
+    said = diagnose(seen(release=release))
+    assert said.cause is Cause.HOOK_FAILED
+    assert "Job migrate (pre-upgrade)" in said.summary
+
+
+def test_a_controller_that_is_gone_does_not_matter_to_what_needs_none() -> None:
+    crash = container({"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": {"exitCode": 1}})
+    items = {Part.PODS: (pod(phase="Running", containerStatuses=[crash]),)}
+    assert diagnose(seen(items, is_led=False)).cause is Cause.CRASH_LOOP
+
+
+def test_a_workload_that_was_just_changed_is_looked_at_again_before_anybody_is_blamed() -> None:
+    metadata = {"name": "web", "generation": 2, "creationTimestamp": (NOW - timedelta(hours=1)).isoformat()}
+    item = {"metadata": metadata, "spec": {}, "status": {"observedGeneration": 1}}
+    assert further(seen({Part.DEPLOYMENTS: (item,)})).again == frozenset({Part.DEPLOYMENTS})
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["metadata", "spec", "status", "conditions", "type", "name", "state", "waiting", "webhooks"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(part=st.sampled_from(list(Part)), junk=st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), JUNK))
+def test_nothing_that_a_cluster_may_hold_breaks_the_answer(part: Part, junk: dict[str, Any]) -> None:
+    said = diagnose(seen({part: (junk,)}))
+    assert said.summary
+    further(seen({part: (junk,)}))
+
+
+# --- From the record alone
+
+
+@pytest.mark.parametrize(
+    ("conditions", "extra", "words"),
+    [
+        pytest.param([ready("Queued", "no room")], {}, "is not up yet: it waits for room: no room.", id="queued"),
+        pytest.param(
+            [ready("Starting", "a"), ready("x") | {"type": "Healthy", "message": "Pod web-0 is not up"}],
+            {},
+            "is not up yet: Pod web-0 is not up.",
+            id="pods",
+        ),
+        pytest.param([ready("Ready", "https://x", "True")], {}, "is ready: https://x.", id="ready"),
+        pytest.param([], {}, "no controller has reported on it yet.", id="nothing reported"),
+    ],
+)
+def test_a_comment_is_answered_from_the_record(conditions: list[Manifest], extra: Manifest, words: str) -> None:
+    said = paragraph_of(reported(environment(), {"observedGeneration": 1, "conditions": conditions} | extra), NOW)
+    assert said.startswith("The environment of branch feature/x ")
+    assert said.endswith(words)
+
+
+def test_a_teardown_is_told_from_the_record() -> None:
+    going = reported(
+        environment(),
+        {
+            "conditions": [ready("TearingDown")],
+            "teardown": {
+                "step": "Planned",
+                "startedAt": "2026-11-24T11:00:00Z",
+                "waitingFor": ["Topic orders (finalizers: strimzi.io/topic-operator)"],
+            },
+        },
+    ).model_copy(update={"deleting": True})
+    said = paragraph_of(going, NOW)
+    assert "is not gone yet: Topic orders is held by the finalizer strimzi.io/topic-operator of Strimzi" in said
+
+
+# --- Tables
+
+
+def test_every_cause_has_a_meaning_and_stands_in_the_page() -> None:
+    assert list(MEANINGS) == list(Cause)
+    rows = [f"| `{cause.value}` | {meaning} |" for cause, meaning in MEANINGS.items()]
+    _, _, table = DOCS.read_text().partition("| cause | meaning |\n|---|---|\n")
+    assert table.splitlines() == rows
+
+
+@pytest.mark.parametrize(
+    ("finalizer", "who"),
+    [
+        ("kubernetes.io/pvc-protection", "Kubernetes"),
+        ("service.kubernetes.io/load-balancer-cleanup", "the cloud's load balancer controller"),
+        ("finalizers.fluxcd.io", "Flux"),
+        ("resources-finalizer.argocd.argoproj.io/background", "Argo CD"),
+        ("controller.cattle.io/namespace-auth", "Rancher"),
+        ("strimzi.io/topic-operator", "Strimzi"),
+        ("cephblockpool.ceph.rook.io", "Rook"),
+        ("networking.gke.io/neg-finalizer", "Google's load balancer controller"),
+        ("example.com/unheard-of", None),
+    ],
+)
+def test_who_takes_a_finalizer_off(finalizer: str, who: str | None) -> None:
+    owner = owner_of(finalizer)
+    assert (owner.who if owner else None) == who
+
+
+def test_at_least_25_finalizers_are_known_and_each_finds_itself() -> None:
+    assert len(KNOWN) >= 25
+    assert len({owner.pattern for owner in KNOWN}) == len(KNOWN)
+    assert all(owner_of(owner.pattern.replace("*", "x")) for owner in KNOWN)
+
+
+def test_of_an_unknown_finalizer_no_owner_is_made_up() -> None:
+    assert explain_finalizers(["example.com/x", "odd"]) == (
+        "the finalizer example.com/x, whose owner is not known; its name points to example.com; "
+        "the finalizer odd, whose owner is not known"
+    )
