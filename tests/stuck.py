@@ -236,9 +236,8 @@ class Scene:
 
     def make(self, **given: Any) -> Stuck:  # noqa: ANN401 - any attribute
         """Make an environment of which nothing is there yet."""
-        stuck = Stuck(
-            self.api, self.kubelet, **({"control": self.control, "kubeconfig": self.cluster.kubeconfig} | given)
-        )
+        attributes: dict[str, Any] = {"control": self.control, "kubeconfig": self.cluster.kubeconfig} | given
+        stuck = Stuck(self.api, self.kubelet, **attributes)
         self.made.append(stuck)
         return stuck
 

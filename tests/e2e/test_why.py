@@ -18,7 +18,7 @@ from tests.eventually import eventually
 from tests.kubelet import IMAGE, Api, Manifest, ago, ended, looping, running, waiting
 from tests.stuck import DEPLOYED, PROJECT, Scene, Stuck, condition, staged, template
 
-RULES = [
+RULES: list[dict[str, Any]] = [
     {"branches": ["main", "release/*"], "action": "ignore"},
     {"branches": ["mr/*"], "mergeRequest": {"labels": ["preview"], "drafts": False}},
     {"branches": ["feature/*"]},
@@ -755,8 +755,7 @@ def test_with_the_rights_of_an_engineer(cluster: Cluster, scene: Scene, tmp_path
     stuck = scene.make()
     stuck.starting().played(looping())
     stuck.kubelet.logs["web-0", "web", True] = "panic: at the disco\n"
-    asking_ = scene.make(branch=stuck.branch, kubeconfig=engineer(cluster, stuck, tmp_path))
-    said = eventually(lambda: (a := asking_.why()).cause == "CrashLoop" and a, message="the cause is not seen")
+    said = scene.make(branch=stuck.branch, kubeconfig=engineer(cluster, stuck, tmp_path)).until("CrashLoop")
     assert "pod web-0" in said.summary
     assert "panic: at the disco" in said.shown
     assert "the Environment: you may not" in said.unread

@@ -19,7 +19,7 @@ from tests.eventually import eventually
 from tests.kubelet import Api, Manifest, running
 from tests.stuck import DEPLOYED, Scene, Stuck, condition, staged
 
-RULES = [{"branches": ["*"]}]
+RULES: list[dict[str, Any]] = [{"branches": ["*"]}]
 TEARDOWN = "envprov.io/teardown"
 GOING = condition("Ready", "False", "TearingDown", "waits until the namespace is gone")
 
@@ -42,8 +42,8 @@ def stuck(scene: Scene) -> Iterator[Stuck]:
     """Yield an environment that is to go: its record is being deleted, and no controller deals with it."""
     stuck = scene.make()
     yield stuck
-    record = {"apiVersion": "envprov.io/v1alpha1", "kind": "Environment"}
-    record |= {"metadata": {"name": stuck.name, "namespace": stuck.control}}
+    metadata = {"name": stuck.name, "namespace": stuck.control}
+    record = {"apiVersion": "envprov.io/v1alpha1", "kind": "Environment", "metadata": metadata}
     if scene.api.get(record):
         scene.api.patch(record, {"metadata": {"finalizers": None}})
 

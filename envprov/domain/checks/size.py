@@ -66,13 +66,6 @@ TOO_MANY_OBJECTS = Rule(
     "Kubernetes make there. No size has more.",
     "Make fewer of them.",
 )
-PODS_PER_NODE = Rule(
-    "PodsPerNode",
-    Severity.NOTE,
-    "A DaemonSet makes a pod on every node that it selects. Where the number of nodes is not known it is counted for "
-    "one node only.",
-    "Make sure that the size holds a pod for each node, or use a Deployment.",
-)
 RELEASE_TOO_LARGE = Rule(
     "ReleaseTooLarge",
     Severity.ERROR,
@@ -113,13 +106,6 @@ def fits(given: Given) -> Iterator[Finding]:
         )
 
 
-def daemons(given: Given) -> Iterator[Finding]:
-    """DaemonSets, where nobody knows how many nodes there are."""
-    for item in given.items:
-        if given.facts.nodes is None and item.is_a("apps", "DaemonSet"):
-            yield PODS_PER_NODE.found(item.subject, "", "it makes a pod on every node, and was counted for one")
-
-
 def release_size(given: Given) -> Iterator[Finding]:
     """Whether Helm can store the release."""
     size = given.facts.release_bytes
@@ -136,11 +122,10 @@ RULES: tuple[Rule, ...] = (
     SIZE_EXCEEDED,
     PEAK_EXCEEDS_SIZE,
     TOO_MANY_OBJECTS,
-    PODS_PER_NODE,
     RELEASE_TOO_LARGE,
     RELEASE_NEARLY_TOO_LARGE,
 )
-CHECKS = (fits, daemons, release_size)
+CHECKS = (fits, release_size)
 
 
 def _short(needed: Amounts, desired: Desired) -> tuple[str, ...]:
