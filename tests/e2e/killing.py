@@ -36,12 +36,23 @@ class Executioner:
         victim: Who is killed next; None spares everybody.
         places: Namespaces whose objects, and which themselves, are written to.
         writes: Method, path and body, without moments, of each write after which somebody was killed.
+        is_strict: Whether a write that was under way beside the one after which somebody is killed is lost.
 
     """
 
     victim: Process | None = None
     places: set[str] = field(default_factory=set)
     writes: list[tuple[str, str, str]] = field(default_factory=list)
+    is_strict: bool = False
+    _has_struck: bool = False
+
+    def await_next(self, victim: Process | None) -> None:
+        """Say who is killed next."""
+        self.victim, self._has_struck = victim, False
+
+    def forbids(self, method: str) -> bool:
+        """Whether whoever writes this is dead already."""
+        return self.is_strict and self._has_struck and method in WRITES
 
     def wants(self, method: str, path: str, body: str) -> bool:
         """
@@ -59,6 +70,7 @@ class Executioner:
         victim, self.victim = self.victim, None
         if victim is not None:
             self.writes.append((method, path, body))
+            self._has_struck = True
             victim.popen.kill()
 
 
@@ -68,9 +80,18 @@ class DeadlyProxy(FaultProxy):
     def __init__(self, kubeconfig: Path, executioner: Executioner) -> None:
         super().__init__(kubeconfig)
         self._executioner = executioner
+        self._turn = asyncio.Lock()
 
     async def _ask(self, request: web.BaseRequest) -> aiohttp.ClientResponse:
         body = MOMENT.sub("", (await request.read()).decode())
+        if self._executioner.is_strict and request.method in WRITES:
+            async with self._turn:
+                return await self._judge(request, body)
+        return await self._judge(request, body)
+
+    async def _judge(self, request: web.BaseRequest, body: str) -> aiohttp.ClientResponse:
+        if self._executioner.forbids(request.method):
+            raise ConnectionResetError("whoever writes this is dead")
         is_wanted = self._executioner.wants(request.method, request.path, body)
         answer = await super()._ask(request)
         if is_wanted:

@@ -213,14 +213,15 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
     own: Installation, deadly: tuple[Executioner, Path], commits: Commits, folder: Path
 ) -> None:
     executioner, kubeconfig = deadly
+    executioner.is_strict = True
     own.settings(helm={"chart_root": str(ROOT), "binary": str(helm_beside_the_proxy(own))})
     name = f"shop-{secrets.token_hex(3)}"
-    own.project(name, values={"extra": [EXTRA[0], *EXTRA[4:6]], "replicas": 2})
+    own.project(name, values={"extra": [EXTRA[0], EXTRA[4]], "replicas": 2})
 
     def start(victim: bool) -> Process:  # noqa: FBT001 - one word for what becomes of it
         arguments = ("controller", "--identity", "mortal", "--kubeconfig", str(kubeconfig))
         process = own.start(*arguments, account=CONTROLLER)
-        executioner.victim = process if victim else None
+        executioner.await_next(process if victim else None)
         return process
 
     def suffer(until: str) -> None:
@@ -235,8 +236,8 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
                 within=60,
                 message=f"nothing was written after {executioner.writes[-3:]}",
             )
-            down = {item["metadata"]["name"] for item in yard.items("deploy,rc") if item["spec"]["replicas"] == 0}
-            noted = {item["metadata"]["name"] for item in yard.items("deploy,rc") if REPLICAS in str(item["metadata"])}
+            down = {item["metadata"]["name"] for item in yard.items("deploy") if item["spec"]["replicas"] == 0}
+            noted = {item["metadata"]["name"] for item in yard.items("deploy") if REPLICAS in str(item["metadata"])}
             assert down == noted, "what was scaled to nothing has forgotten what it was"
             if controller.popen.poll() is None:
                 controller.kill()
@@ -255,17 +256,16 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
     executioner.places = {own.namespace, yard.namespace}
     yard.call("sleep", "feature/x")
     suffer("Asleep")
-    assert yard.replicas() == {"web": 0, "plain": 0, "old": 0}
+    assert yard.replicas() == {"web": 0, "plain": 0}
     assert yard.spec("cj", "nightly")["suspend"] is True
     yard.call("wake", "feature/x")
     suffer("Ready")
-    assert yard.replicas() == {"web": 2, "plain": 3, "old": 1}
+    assert yard.replicas() == {"web": 2, "plain": 3}
     assert yard.spec("cj", "nightly")["suspend"] is False
     assert yard.marks() == []
-    patched = [
-        path.rsplit("/", 1)[1] for method, path, body in executioner.writes if '"uid"' in body and "/env-" in path
-    ]
-    assert len(patched) >= 4, "nobody was killed between two patches"
+    patched = [path.rsplit("/", 1)[1] for _, path, _ in executioner.writes if f"/{yard.namespace}/" in path]
+    assert sorted({*patched}) == ["nightly", "plain", "web"]
+    assert len(patched) >= 6, "nobody was killed between two patches"
 
 
 def passes(yard: Yard) -> int:
