@@ -11,6 +11,7 @@ import pytest
 
 from envprov.controller.reconcile import Outcome
 from envprov.domain import errors
+from envprov.domain.checks.catalogue import RULES
 from envprov.domain.environment import Step, Type
 from envprov.domain.errors import EnvprovError, RetryableError, TerminalError
 from envprov.domain.health import Condition
@@ -67,7 +68,9 @@ def test_no_other_module_makes_errors_of_its_own() -> None:
 
 
 REASONS = {
-    *(found("x").reason for found in CLASSES if found is not errors.RejectedDelivery),
+    *(found("x").reason for found in CLASSES if found not in {errors.RejectedDelivery, errors.PlanRefused}),
+    errors.PlanRefused(()).reason,
+    *(rule.reason for rule in RULES),
     *(phase.value for phase in Phase),
     *(step.value for step in Step),
     *(kind.value for kind in Type),

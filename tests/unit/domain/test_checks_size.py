@@ -132,10 +132,9 @@ def test_too_many_objects_are_told_with_the_largest_makers() -> None:
     assert found(*maps[1:]) == []
 
 
-def test_a_daemon_set_is_noted_where_nobody_knows_how_many_nodes_there_are() -> None:
+def test_a_daemon_set_counts_once_for_each_node_where_their_number_is_known() -> None:
     daemon = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"}, "spec": {}}
-    (finding,) = found(daemon)
-    assert (finding.reason, finding.severity) == ("PodsPerNode", Severity.NOTE)
+    assert found(daemon) == []
     assert found(daemon, seen=facts(nodes=3)) == []
     (finding,) = found(daemon, seen=facts(nodes=16))
     assert finding.message == "needs 16 pods (agent 16), size S has 15; size M has 30, size L has 60"

@@ -98,7 +98,7 @@ def test_a_removed_version_of_a_cluster_scoped_kind_is_still_cluster_scoped() ->
     ("given", "message", "remedy"),
     [
         pytest.param(
-            thing("extensions/v1beta1", "Ingress"),
+            thing("extensions/v1beta1", "Ingress", spec={"rules": [{"host": "a.example.com"}]}),
             "is extensions/v1beta1 Ingress, which this cluster does not serve; it serves Ingress as "
             "networking.k8s.io/v1",
             "set apiVersion to networking.k8s.io/v1",
