@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from envprov.cli.charts import find_chart, project_name
 from envprov.cli.exits import ExitCode
 from envprov.cli.options import Common
 from envprov.cli.projects import check_rules, find_project, read_project
+from envprov.cli.room import Asking, waits_for
 from envprov.cli.session import Session, opened
 from envprov.cli.stored import Place, read_stored
 from envprov.cli.up import Target
@@ -63,7 +64,10 @@ async def plan(common: Common, target: Target, arguments: Arguments) -> ExitCode
         check_rules(project, arguments.branch)
         environment = await _environment(session, project, arguments, options)
         desired = desire(environment, project, session.settings.platform, environment.status.branch_file)
+        waits, never = await waits_for(session, Asking(environment, desired, project))
         outlook = await _look(session, desired, target.chart)
+        findings = downgrade((*outlook.findings, *never), desired.checks.warn_only)
+        outlook = replace(outlook, waits=waits, findings=findings)
     if common.output.is_for_people:
         plan_show.show(outlook)
     else:
@@ -122,7 +126,8 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
     client = session.client
     async with wiring.planning(settings, session.connection, client) as planner:
         release = await planner.release(desired)
-        seen, stored = await asyncio.gather(_namespace(client, desired), _stored(client, desired))
+        seen = await _namespace(client, desired)
+        stored = await _stored(client, desired) if seen else ()
         draft = await planner.draft(release, is_upgrade=bool(stored))
         rendered = read_rendered(draft.objects, desired.identity.namespace)
         hosts = {*rendered.hosts, *((own,) if (own := own_host(desired)) else ())}

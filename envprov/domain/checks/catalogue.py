@@ -19,6 +19,7 @@ from envprov.domain.checks import (
     pod_security,
     references,
     rights,
+    room,
     scope,
     sealed,
     server,
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     *trust.RULES,
     *limits.RULES,
     *size.RULES,
+    *room.RULES,
     *lookups.RULES,
     *server.RULES,
 )
