@@ -61,6 +61,7 @@ class Planner:
         charts: Finds charts.
         kinds: What the API server serves.
         facts: Reads what the cluster has.
+        history_max: Revisions that Helm keeps of a release: each is a Secret that the quota counts.
 
     """
 
@@ -69,6 +70,7 @@ class Planner:
     charts: ChartFinder
     kinds: Kinds
     facts: FactsReader
+    history_max: int = 5
     _drafts: OrderedDict[tuple[str, ...], Draft] = field(default_factory=OrderedDict, repr=False)
 
     async def release(self, desired: Desired) -> ReleaseSpec:
@@ -135,7 +137,11 @@ class Planner:
         """
         taken = {host: seen.by for host, seen in hosts.items() if seen.state is HostState.TAKEN}
         facts, owners = await asyncio.gather(self.facts.read(desired, draft.objects), self.owners(draft))
-        return Given(desired, draft.objects, replace(facts, hosts=taken, owners=owners, release_bytes=draft.bytes))
+        return Given(
+            desired,
+            draft.objects,
+            replace(facts, history_max=self.history_max, hosts=taken, owners=owners, release_bytes=draft.bytes),
+        )
 
     async def owners(self, draft: Draft) -> dict[str, Manifest]:
         """ServiceAccounts that a draft would make and that are there already, by name, with their annotations."""

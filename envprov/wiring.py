@@ -168,7 +168,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 client=client,
                 caches=caches,
                 helm=helm,
-                judge=Judge(client, _planner(client, helm, charts), reservations, waiting),
+                judge=Judge(client, _planner(settings, client, helm, charts), reservations, waiting),
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds, reservations),
                 reservations=reservations,
@@ -233,7 +233,7 @@ async def planning(settings: Settings, connection: Connection, client: KubeClien
         helm = Helm(_helm_settings(settings, connection, Path(folder)))
         await helm.check_version()
         async with forge_of(settings) as forge:
-            yield _planner(client, helm, _charts(settings, Path(folder), client, forge))
+            yield _planner(settings, client, helm, _charts(settings, Path(folder), client, forge))
 
 
 async def run_receiver(settings: Settings, connection: Connection) -> None:
@@ -440,9 +440,9 @@ def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabC
     return ChartFinder(charts, client, settings.platform.control_namespace, forge)
 
 
-def _planner(client: KubeClient, helm: Helm, charts: ChartFinder) -> Planner:
+def _planner(settings: Settings, client: KubeClient, helm: Helm, charts: ChartFinder) -> Planner:
     kinds = Kinds(client)
-    return Planner(client, helm, charts, kinds, FactsReader(client, kinds=kinds))
+    return Planner(client, helm, charts, kinds, FactsReader(client, kinds=kinds), settings.helm.history_max)
 
 
 def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:

@@ -42,6 +42,7 @@ class Cause(StrEnum):
     NAMESPACE_FOREIGN = "NamespaceForeign"
     REFUSED = "Refused"
     QUEUED = "Queued"
+    ASLEEP = "Asleep"
     CLUSTER_CONTROLLERS_SILENT = "ClusterControllersSilent"
     PREPARING = "Preparing"
 
@@ -154,6 +155,7 @@ MEANINGS: Mapping[Cause, str] = MappingProxyType(
         Cause.NAMESPACE_FOREIGN: "its Namespace exists and belongs to somebody else",
         Cause.REFUSED: "it was refused, and nothing was changed: findings of the check, a wrong chart or record",
         Cause.QUEUED: "it waits for room in a budget",
+        Cause.ASLEEP: "somebody put it to sleep: nothing runs until it is woken",
         Cause.CLUSTER_CONTROLLERS_SILENT: "Kubernetes' own controllers do not look at its objects",
         Cause.PREPARING: "what comes before the release is not in place yet",
         Cause.HOOK_FAILED: "a hook of the chart failed",

@@ -27,6 +27,8 @@ STATUS = "envprov"
 """Name of the status of a commit."""
 NOTES_LIMIT = 20
 """Most merge requests of one branch that get a note."""
+FINDINGS_LIMIT = 20
+"""Most findings of the check of a chart that a note shows one by one."""
 MESSAGE_LIMIT = 1000
 """Characters of one finding that a note shows."""
 
@@ -425,9 +427,22 @@ def findings(environment: Environment) -> tuple[str, ...]:
     if _is_ready(environment) or not _is_current(environment):
         return ()
     accepted, ready = status.condition(ConditionType.ACCEPTED), status.condition(ConditionType.READY)
+    if accepted is not None and accepted.status == "False" and (errors := _errors(environment)):
+        return errors
     found = [accepted.message] if accepted is not None and accepted.status == "False" else []
     found += [ready.message] if ready is not None and ready.reason in _STANDINGS else []
     return tuple(dict.fromkeys(message for message in found if message))
+
+
+def _errors(environment: Environment) -> tuple[str, ...]:
+    """What the check of the chart found, one by one, each with the way out."""
+    errors = [finding for finding in environment.status.findings if finding.severity == "error"]
+    shown = [
+        f"{' '.join(part for part in (each.object, each.field) if part) or 'the chart'}: {each.message}; {each.remedy}"
+        for each in errors[:FINDINGS_LIMIT]
+    ]
+    rest = len(errors) - len(shown)
+    return (*shown, f"and {rest} more: envprov plan lists them all") if rest else tuple(shown)
 
 
 def _deployment_steps(publication: Publication, known: Told) -> Iterator[Step]:

@@ -17,6 +17,11 @@ def status(evidence: Evidence) -> str:
     return command("status", evidence.branch, evidence.project)
 
 
+def wake(evidence: Evidence) -> str:
+    """The command that wakes it."""
+    return command("wake", evidence.branch, evidence.project)
+
+
 def up(evidence: Evidence) -> str:
     """The command that asks for it."""
     return command("up", evidence.branch, evidence.project)

@@ -12,6 +12,7 @@ from envprov.domain.plan import Phase
 
 _AT_WORK = frozenset({"", *(phase.value for phase in (Phase.QUEUED, Phase.PREPARING, Phase.DEPLOYING, Phase.RETRYING))})
 """Phases in which nothing goes on without a controller."""
+_RESTING = frozenset({Phase.FALLING_ASLEEP.value, Phase.ASLEEP.value})
 _LEASE = "envprov-controller"
 
 
@@ -40,8 +41,12 @@ def record_symptoms(evidence: Evidence) -> Iterator[Symptom]:
         where = f"it waits at place {place} for room" if place else "it waits for room"
         why = text(queue.get("reason")) or text(ready.get("message"))
         facts = (Fact(f"Environment {name_of(record)}", f"{phase}: {why}"),)
-        advice = ("end an environment that nobody needs, ask for a smaller size, or wait", telling.status(evidence))
+        advice = ("envprov queue, which shows the line", telling.status(evidence))
         yield Symptom(Cause.QUEUED, f"{where}: {why}", facts, advice)
+    if current and phase in _RESTING:
+        facts = (Fact(f"Environment {name_of(record)}", f"{phase}: {text(ready.get('message'))}"),)
+        said = "it was put to sleep, and nothing of it runs until it is woken"
+        yield Symptom(Cause.ASLEEP, said, facts, (telling.wake(evidence), telling.status(evidence)))
     deployed = condition_of(record, "Deployed")
     if current and deployed.get("status") == "False" and phase in {Phase.RETRYING, Phase.STALLED}:
         why = text(deployed.get("message")) or text(ready.get("message"))

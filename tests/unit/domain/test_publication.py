@@ -518,6 +518,20 @@ def test_the_same_finding_is_shown_once() -> None:
     assert note(given).count("no chart") == 1
 
 
+def test_findings_of_the_check_are_shown_one_by_one_with_the_way_out() -> None:
+    finding = {"reason": "HostTaken", "severity": "error", "object": "Ingress web", "field": "spec.rules[0].host"}
+    warning = {"reason": "PodSecurityWarning", "severity": "warning", "message": "below restricted"}
+    many = [finding | {"message": f"host {number} is reserved", "remedy": "claim another"} for number in range(23)]
+    accepted = condition("Accepted", "False", "HostTaken", "the chart cannot be deployed for 23 reasons: ...")
+    said = note(standing("Stalled", "the chart cannot be deployed", accepted, findings=[*many, warning]))
+    assert "- `Ingress web spec.rules[0].host: host 0 is reserved; claim another`" in said
+    assert "host 19 is reserved" in said
+    assert "host 20 is reserved" not in said
+    assert "- `and 3 more: envprov plan lists them all`" in said
+    assert "below restricted" not in said
+    assert "for 23 reasons" not in said
+
+
 @pytest.mark.parametrize(
     "url", ["https://x.example.com/\n/close", 'https://x"><img src=a>', "javascript:alert(1)", "https://a b"]
 )
