@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -21,9 +20,8 @@ from envprov.controller.sweep import BranchSweep, Swept
 from envprov.controller.sweeper import Sweeper
 from envprov.controller.workqueue import WorkQueue
 from envprov.domain.environment import DOUBTED
-from envprov.domain.errors import ConfigError
 from envprov.domain.sweep import Brake, Tracked
-from envprov.gitlab.client import Connection, GitLabClient
+from envprov.gitlab.client import GitLabClient
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
@@ -61,34 +59,6 @@ class Shared:
     records: ControllerRecords
     caches: Mapping[Resource, Informer]
     registry: CollectorRegistry
-
-
-@asynccontextmanager
-async def forge_of(settings: Settings) -> AsyncIterator[GitLabClient | None]:
-    """
-    Open a client of GitLab; None where the settings name none.
-
-    Raises:
-        ConfigError: URL, token or certificates cannot be used.
-
-    """
-    given = settings.gitlab
-    if given.url is None:
-        yield None
-        return
-    if given.token_file is None:
-        raise ConfigError("gitlab.token_file: must name the file with the access token, since gitlab.url is set")
-    where = Connection(
-        url=given.url,
-        token_file=given.token_file,
-        ca_file=given.ca_file,
-        timeout=given.timeout,
-        listing_timeout=given.listing_timeout,
-        allow_http=given.allow_http,
-        connections=given.connections,
-    )
-    async with GitLabClient.connect(where) as client:
-        yield client
 
 
 def gitlab_loops(

@@ -33,21 +33,17 @@ from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
 from envprov.domain.policies import REAPPLIED, RECORD, policies
 from envprov.domain.quantity import amount
-from envprov.fetching import ChartFinder
+from envprov.forge_wiring import forge_of
 from envprov.gitlab.branch_files import BranchFileReader
-from envprov.gitlab.client import GitLabClient
-from envprov.gitlab_wiring import Loop, Shared, forge_of, gitlab_loops
+from envprov.gitlab_wiring import Loop, Shared, gitlab_loops
 from envprov.guarding import LiveGuard
 from envprov.judging import Judge
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
 from envprov.kube.client import Connection, KubeClient
-from envprov.kube.discovery import Kinds
 from envprov.kube.environments import Environments
-from envprov.kube.facts import FactsReader
 from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
-from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.kube.lease import LeaderElection
 from envprov.kube.ledger import Ledger
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
@@ -55,9 +51,7 @@ from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.reservations import SELECTOR, Reservations
 from envprov.kube.resources import Resource
 from envprov.kube.usage import UsageReader
-from envprov.planning import Planner
-from envprov.releases.charts import Charts, Reach
-from envprov.releases.command import HelmSettings, Timeouts
+from envprov.plan_wiring import charts_of, helm_settings, planner_of
 from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
@@ -134,7 +128,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
 
     """
     with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
-        helm = Helm(_helm_settings(settings, connection, Path(folder)))
+        helm = Helm(helm_settings(settings, connection, Path(folder)))
         await helm.check_version()
         async with (
             forge_of(settings) as forge,
@@ -162,13 +156,13 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             reservations = Reservations(client, settings.platform.control_namespace)
             waiting = Waiting(caches[resources.LEASES])
             caches[resources.LEASES].on_change(waiting.on_lease(queue.add))
-            charts = _charts(settings, Path(folder), client, forge)
+            charts = charts_of(settings, Path(folder), client, forge)
             caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add, caches[resources.ENVIRONMENTS]))
             cluster = LiveCluster(
                 client=client,
                 caches=caches,
                 helm=helm,
-                judge=Judge(client, _planner(settings, client, helm, charts), reservations, waiting),
+                judge=Judge(client, planner_of(settings, client, helm, charts), reservations, waiting),
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds, reservations),
                 reservations=reservations,
@@ -213,27 +207,6 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
-
-
-@asynccontextmanager
-async def planning(settings: Settings, connection: Connection, client: KubeClient) -> AsyncIterator[Planner]:
-    """
-    Put together what drafts and judges releases, as the controller does it.
-
-    Args:
-        settings: All settings.
-        connection: Which cluster, and as whom.
-        client: Open, for the same.
-
-    Raises:
-        ConfigError: Helm is missing or too old.
-
-    """
-    with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
-        helm = Helm(_helm_settings(settings, connection, Path(folder)))
-        await helm.check_version()
-        async with forge_of(settings) as forge:
-            yield _planner(settings, client, helm, _charts(settings, Path(folder), client, forge))
 
 
 async def run_receiver(settings: Settings, connection: Connection) -> None:
@@ -434,17 +407,6 @@ def _usher(
     return usher
 
 
-def _charts(settings: Settings, folder: Path, client: KubeClient, forge: GitLabClient | None) -> ChartFinder:
-    reach = Reach.of(plain_http=settings.charts.plain_http, private=settings.charts.private)
-    charts = Charts(settings.helm.chart_root, reach, forge, folder)
-    return ChartFinder(charts, client, settings.platform.control_namespace, forge)
-
-
-def _planner(settings: Settings, client: KubeClient, helm: Helm, charts: ChartFinder) -> Planner:
-    kinds = Kinds(client)
-    return Planner(client, helm, charts, kinds, FactsReader(client, kinds=kinds), settings.helm.history_max)
-
-
 def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, ...]:
     """Watches that only wake the guard: grants to ServiceAccounts elsewhere, and ServiceAccounts that are shared."""
     triggers = (
@@ -455,24 +417,6 @@ def _triggers(client: KubeClient, wake: Callable[[], None]) -> tuple[Informer, .
     for trigger in triggers:
         trigger.on_change(lambda _: wake())
     return triggers
-
-
-def _helm_settings(settings: Settings, connection: Connection, folder: Path) -> HelmSettings:
-    helm = settings.helm
-    return HelmSettings(
-        binary=helm.binary,
-        cache=folder / "helm",
-        kubeconfig=find_kubeconfig(connection) or write_pod_kubeconfig(folder / "kubeconfig"),
-        context=connection.context,
-        timeouts=Timeouts(
-            install=helm.install_timeout,
-            upgrade=helm.install_timeout,
-            rollback=helm.uninstall_timeout,
-            uninstall=helm.uninstall_timeout,
-        ),
-        grace=helm.grace,
-        history_max=helm.history_max,
-    )
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -22,7 +22,7 @@ from envprov.cli.times import describe
 from envprov.domain.environment import API_VERSION
 from envprov.domain.errors import ConfigError, Conflict, EnvprovError
 from envprov.domain.project_status import CONFIRMED, read_status
-from envprov.gitlab_wiring import forge_of
+from envprov.forge_wiring import forge_of
 from envprov.kube.resources import PROJECTS
 
 HEADER = ("WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION")

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from envprov import wiring
 from envprov.cli import git, plan_show, printing
 from envprov.cli.charts import find_chart, project_name
 from envprov.cli.exits import ExitCode
@@ -38,6 +37,7 @@ from envprov.kube.client import KubeClient, Object
 from envprov.kube.record import check_name
 from envprov.kube.reservations import Reservations
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS
+from envprov.plan_wiring import planning
 from envprov.scratch import scratch
 from envprov.trial import Trial
 
@@ -124,7 +124,7 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         helm = settings.helm.model_copy(update={"chart_root": find_chart(chart)})
         settings = settings.model_copy(update={"helm": helm})
     client = session.client
-    async with wiring.planning(settings, session.connection, client) as planner:
+    async with planning(settings, session.connection, client) as planner:
         release = await planner.release(desired)
         seen = await _namespace(client, desired)
         stored = await _stored(client, desired) if seen else ()

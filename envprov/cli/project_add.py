@@ -32,8 +32,8 @@ from envprov.domain.errors import ConfigError, Forbidden
 from envprov.domain.forge import ForgeProject
 from envprov.domain.hooks import lacks_of
 from envprov.domain.project import Project
+from envprov.forge_wiring import forge_of
 from envprov.gitlab.client import GitLabClient
-from envprov.gitlab_wiring import forge_of
 from envprov.kube.client import Object
 from envprov.kube.resources import PROJECTS
 

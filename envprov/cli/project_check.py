@@ -15,8 +15,8 @@ from envprov.cli.project_looks import Looked, look_at, look_at_gitlab, look_at_r
 from envprov.cli.session import Session, opened
 from envprov.domain.errors import ConfigError, EnvprovError, InvalidRecord
 from envprov.domain.project_status import read_status
+from envprov.forge_wiring import forge_of
 from envprov.gitlab.client import GitLabClient
-from envprov.gitlab_wiring import forge_of
 from envprov.kube.client import Object
 from envprov.kube.records import ProjectReader
 from envprov.kube.resources import PROJECTS

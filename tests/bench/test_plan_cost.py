@@ -18,9 +18,9 @@ from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import Desired
 from envprov.kube.client import Connection, KubeClient
+from envprov.plan_wiring import planning
 from envprov.planning import Planner
 from envprov.settings import load_settings
-from envprov.wiring import planning
 from tests.cluster import Cluster
 from tests.shipped import install
 from tests.unit.facts import wanted
