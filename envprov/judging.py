@@ -121,6 +121,8 @@ class Judge:
             PlanRefused: What it would not take, and why.
 
         """
+        if draft.is_upgrade and not await self.planner.helm.applies():
+            return  # a dry run would keep what Helm 3 takes away, and refuse what it does well
         given = await self.planner.given(desired, draft, {})
         trial = Trial(self.client.acting_as(_installer(desired.identity)), desired.identity.namespace)
         findings = downgrade(await trial.run(given), desired.checks.warn_only)

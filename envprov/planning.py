@@ -40,6 +40,7 @@ class Draft:
         spec: The release.
         digest: Of its chart and values.
         objects: What it renders, hooks and CRDs included.
+        is_upgrade: Whether the release was there already.
         bytes: How large the release's Secret would be; None for a chart so small that it does not matter.
 
     """
@@ -47,6 +48,7 @@ class Draft:
     spec: ReleaseSpec
     digest: str
     objects: tuple[Manifest, ...]
+    is_upgrade: bool
     bytes: int | None = None
 
 
@@ -119,7 +121,7 @@ class Planner:
         known = self._drafts.get(key)
         if known is None:
             objects, size = await asyncio.gather(self._render(spec, setting), self._weigh(spec))
-            known = self._drafts[key] = Draft(spec, digest, objects, size)
+            known = self._drafts[key] = Draft(spec, digest, objects, is_upgrade, size)
             if len(self._drafts) > DRAFTS_KEPT:
                 self._drafts.popitem(last=False)
         self._drafts.move_to_end(key)

@@ -41,6 +41,11 @@ from envprov.plan_wiring import planning
 from envprov.scratch import scratch
 from envprov.trial import Trial
 
+_NO_TRIAL = (
+    "the objects were not tried on the API server: the release is there, and no dry run can follow how Helm 3 changes "
+    "objects"
+)
+
 
 async def plan(common: Common, target: Target, arguments: Arguments) -> ExitCode:
     """
@@ -133,7 +138,8 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         hosts = {*rendered.hosts, *((own,) if (own := own_host(desired)) else ())}
         reserved = await Reservations(client, session.namespace).look(desired.identity, hosts)
         given = await planner.given(desired, draft, reserved)
-    tried = await _try(client, given, exists=seen)
+        can_try = await planner.helm.applies() or not draft.is_upgrade
+    tried = await _try(client, given, exists=seen) if can_try else (UNTRIED.found(None, "", _NO_TRIAL),)
     needs = needs_of(given)
     prices = settings.platform.prices
     return Outlook(

@@ -125,6 +125,10 @@ class Helm:
                 "one and name it in the setting helm.binary"
             )
 
+    async def applies(self) -> bool:
+        """Whether it changes objects by server-side apply, as Helm 4 does; Helm 3 patches them by itself."""
+        return bool(await self._forcing())
+
     async def render(self, release: ReleaseSpec, setting: Setting | None = None) -> tuple[dict[str, Any], ...]:
         """
         The objects that a release would have, hooks and CRDs included.
