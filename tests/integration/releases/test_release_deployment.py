@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
+import random
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -315,6 +317,22 @@ def test_rendering_gives_crds_objects_and_hooks_and_needs_no_cluster(workshop: W
         ("Deployment", "shop"),
         ("Job", "shop-pre-install"),
     ]
+
+
+def test_a_release_is_weighed_as_helm_will_store_it(workshop: Workshop) -> None:
+    (workshop.chart / "files").mkdir()
+    noise = random.Random(7).randbytes(300_000)  # noqa: S311 - nothing secret: what hardly packs
+    (workshop.chart / "files" / "noise.bin").write_bytes(noise)
+    (workshop.chart / "ignored.bin").write_bytes(noise)
+    (workshop.chart / ".helmignore").write_text("ignored.bin\n")
+
+    weight = asyncio.run(_with_spec(workshop.helm.weigh, workshop, {"replicas": 2}))
+    workshop.deploy({"replicas": 2})
+
+    (secret,) = workshop.objects("secrets", "--selector", "owner=helm")
+    stored = len(base64.b64decode(secret["data"]["release"]))
+    assert 390_000 < stored < 500_000
+    assert weight == pytest.approx(stored, rel=0.01)
 
 
 def test_a_chart_that_is_gone_is_told(workshop: Workshop) -> None:
