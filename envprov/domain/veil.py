@@ -55,7 +55,9 @@ def veiled_field(field: Field) -> Field:
     if field.path and field.path[0] in _SHOWN:
         return field
     before, after = (value if value is MISSING else HIDDEN for value in (field.before, field.after))
-    return Field(field.path, field.edit, before, after)
+    # A list is told by what its items are called: deeper than a key, the path holds values.
+    depth = 2 if field.path[:1] == ("data",) else 1
+    return Field(field.path[:depth], field.edit, before, after)
 
 
 def veiled(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[Any, Any]:

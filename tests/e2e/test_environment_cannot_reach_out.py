@@ -1,4 +1,4 @@
-"""Promise 8: no cluster-scoped objects, no foreign namespaces; the API server itself refuses, and says why."""
+"""Promise 8: no cluster-scoped objects, no foreign namespaces; neither the check nor the API server lets them pass."""
 
 from __future__ import annotations
 
@@ -42,10 +42,30 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_escape_is_refused_with_the_object_and_the_reason(
+def test_escape_is_refused_with_the_object_and_the_reason_before_anything_is_made(
     make_shop: Callable[..., Shop], commits: Commits, escape: str
 ) -> None:
     shop = make_shop(values={"extra": [ESCAPES[escape]]})
+    assert shop.create("feature/escape", commits(1)) == 202
+
+    def told() -> dict[str, Any] | None:
+        record = shop.record("feature/escape")
+        said = condition(record, "Accepted") if record else {}
+        return said if said.get("status") == "False" else None
+
+    said = eventually(told, message="the escape was not refused")
+    assert "escape" in said["message"]
+    record = shop.record("feature/escape")
+    assert record is not None
+    assert condition(record, "Ready")["reason"] == "Stalled"
+    assert f"env-{record['metadata']['name']}" not in shop.installation.namespaces()
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_the_api_server_refuses_it_too_where_a_project_only_warns(
+    make_shop: Callable[..., Shop], commits: Commits, escape: str
+) -> None:
+    shop = make_shop(values={"extra": [ESCAPES[escape]]}, checks={"warnOnly": ["*"]})
     assert shop.create("feature/escape", commits(1)) == 202
 
     def told() -> dict[str, Any] | None:

@@ -202,7 +202,8 @@ def work(there: Installation, commits: Commits) -> None:
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
-    there.project("shop", branchFile=UNREAD, values={"replicas": 50}, rules=[{"branches": ["*"]}])
+    greedy = {"values": {"replicas": 50}, "checks": {"warnOnly": ["SizeExceeded"]}}
+    there.project("shop", branchFile=UNREAD, rules=[{"branches": ["*"]}], **greedy)
     eventually(
         lambda: "QuotaExceeded" in json.dumps(there.environments()), within=90, message="the quota was never exceeded"
     )

@@ -35,7 +35,7 @@ def test_values_and_tokens_show_nowhere(
     )
     assert shop.create("feature/secret", commits(1)) == 202
     eventually(
-        lambda: "Deployed" in json.dumps((shop.record("feature/secret") or {}).get("status", {}).get("conditions", [])),
+        lambda: "Accepted" in json.dumps((shop.record("feature/secret") or {}).get("status", {}).get("conditions", [])),
         message="nothing was said",
     )
     status = json.dumps((shop.record("feature/secret") or {})["status"])

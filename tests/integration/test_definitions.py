@@ -199,7 +199,7 @@ def test_projects_that_make_no_sense_are_refused(
 def test_a_small_project_gets_its_defaults(cluster: Cluster, control_namespace: str) -> None:
     _create(cluster, _project(control_namespace))
     spec = _get(cluster, "eproj", "shop", "-n", control_namespace)["spec"]
-    assert spec["rules"] == [{"branches": ["*"], "action": "create", "values": {}}]
+    assert spec["rules"] == [{"branches": ["*"], "action": "create", "priority": 0, "values": {}}]
     assert spec["sizes"] == {"default": "S", "allowed": ["S"], "custom": {}}
     assert spec["inject"] is True
 
