@@ -24,7 +24,7 @@ def hook(event: str, *, hangs: bool) -> dict[str, Any]:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": f"hook-{event}",
+            "name": f"hook-{event.replace(',', '-')}",
             "annotations": {"helm.sh/hook": event, "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"},
         },
         "spec": {

@@ -18,6 +18,48 @@ from tests.gitlab.driver import GitLabStandIn
 from tests.shipped import CONTROLLER, RECEIVER, Installation, condition, installed, manifests_for
 
 Commits = Callable[[int], str]
+WANTING = [
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "wanting"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "wanting"}},
+            "template": {
+                "metadata": {"labels": {"app": "wanting"}},
+                "spec": {
+                    "priorityClassName": "nobodys",
+                    "runtimeClassName": "nobodys",
+                    "containers": [
+                        {
+                            "name": "one",
+                            "image": "registry.example.com/one:1",
+                            "envFrom": [{"configMapRef": {"name": "nobodys"}}],
+                        }
+                    ],
+                },
+            },
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "wanting"},
+        "spec": {
+            "storageClassName": "nobodys",
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    },
+    {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "wanting"},
+        "spec": {"ingressClassName": "nobodys", "rules": [{"host": "wanting.example.com"}]},
+    },
+]
+"""A chart that asks for what the cluster does not have: to find that out, the controller must look."""
+
 UNREAD = {"read": False}
 """The commits of these projects are made up, and GitLab knows none of them."""
 EVERYTHING: list[dict[str, Any]] = [
@@ -202,6 +244,8 @@ def work(there: Installation, commits: Commits) -> None:
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
     shop.ready("feature/all", commits(3), within=90)
+    there.project("shop", branchFile=UNREAD, values={"extra": WANTING}, rules=[{"branches": ["*"]}])
+    eventually(lambda: "MissingConfigMap" in json.dumps(there.environments()), within=60, message="nothing was missed")
     greedy = {"values": {"replicas": 50}, "checks": {"warnOnly": ["SizeExceeded"]}}
     there.project("shop", branchFile=UNREAD, rules=[{"branches": ["*"]}], **greedy)
     eventually(
