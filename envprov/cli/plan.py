@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,8 +70,9 @@ async def plan(common: Common, target: Target, arguments: Arguments) -> ExitCode
         check_rules(project, arguments.branch)
         environment = await _environment(session, project, arguments, options)
         desired = desire(environment, project, session.settings.platform, environment.status.branch_file)
-        waits, never = await waits_for(session, Asking(environment, desired, project))
-        outlook = await _look(session, desired, target.chart)
+        (waits, never), outlook = await asyncio.gather(
+            waits_for(session, Asking(environment, desired, project)), _look(session, desired, target.chart)
+        )
         findings = downgrade((*outlook.findings, *never), desired.checks.warn_only)
         outlook = replace(outlook, waits=waits, findings=findings)
     if common.output.is_for_people:
