@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from tests import cluster as clusters
 
@@ -84,3 +86,14 @@ def _run(config: pytest.Config) -> int:
     """Return the process that this run belongs to: pytest-xdist's controller, or this one."""
     given: int = getattr(config, "workerinput", {}).get("envprov_run", os.getpid())
     return given
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Put logging back as it was: a command that a test calls sets it up for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)

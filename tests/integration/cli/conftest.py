@@ -19,8 +19,9 @@ from tests.integration.cli.calling import ROOT, Cli
 
 @pytest.fixture(scope="session")
 def definitions(cluster: Cluster) -> None:
-    """Install both kinds."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
+    """Install both kinds, and the roles that every environment needs."""
+    for what in ("crds", "rbac-environment.yaml"):
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / what))
     for name in ("environments.envprov.io", "projects.envprov.io"):
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
 

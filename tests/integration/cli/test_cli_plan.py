@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from envprov.domain.names import slug
 from tests.cluster import Cluster
 from tests.eventually import eventually
 from tests.integration.cli.calling import ROOT, Cli
+
+SHOP = f"shop-{secrets.token_hex(3)}"
+"""Like no other: a namespace is called by Project and branch, whatever the control namespace."""
 
 WEB = {
     "apiVersion": "apps/v1",
@@ -68,9 +72,9 @@ def planned(cli: Cli, *arguments: str) -> dict[str, Any]:
 
 def test_a_new_branch_is_planned_and_nothing_is_left_of_it(cli: Cli) -> None:
     before = set(cli.cluster.kubectl("get", "ns", "-o", "name").split())
-    ended = cli.call("plan", "feature/x", "--project", "shop", "--chart", chart(cli.folder, WEB, service()))
+    ended = cli.call("plan", "feature/x", "--project", SHOP, "--chart", chart(cli.folder, WEB, service()))
     assert ended.returncode == 0, ended.stderr
-    name = slug("shop", "feature/x")
+    name = slug(SHOP, "feature/x")
     assert f"Environment {name} (new)" in ended.stdout
     assert f"Namespace   env-{name}" in ended.stdout
     assert "requests.cpu: needs 50m of 1" in ended.stdout
@@ -90,7 +94,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_the_way_out(cli: Cli) -> 
     greedy["spec"]["replicas"] = 40
     greedy["spec"]["template"]["spec"]["hostNetwork"] = True
     path = chart(cli.folder, greedy, service(type="NodePort"))
-    said = planned(cli, "--project", "shop", "--chart", path)
+    said = planned(cli, "--project", SHOP, "--chart", path)
     errors = {each["reason"]: each for each in said["findings"] if each["severity"] == "error"}
     assert set(errors) == {"HostNamespaces", "NodePort", "SizeExceeded"}
     assert errors["NodePort"]["object"] == {
@@ -106,7 +110,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_the_way_out(cli: Cli) -> 
 
 def test_what_only_the_api_server_knows_it_says_in_its_own_words(cli: Cli) -> None:
     path = chart(cli.folder, service(ports=[{"port": 70000}]))
-    said = planned(cli, "--project", "shop", "--chart", path)
+    said = planned(cli, "--project", SHOP, "--chart", path)
     (error,) = (each for each in said["findings"] if each["severity"] == "error")
     assert (error["reason"], error["object"]["name"]) == ("RefusedByServer", "web")
     assert "must be between 1 and 65535" in error["message"]
@@ -133,7 +137,7 @@ def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli, cluster
     )
     try:
         person = Cli(cluster, cli.namespace, cli.folder, kubeconfig_of(cluster, cli, "reader"))
-        said = planned(person, "--project", "shop", "--chart", chart(cli.folder, service()))
+        said = planned(person, "--project", SHOP, "--chart", chart(cli.folder, service()))
     finally:
         cluster.kubectl("delete", "clusterrolebinding,clusterrole", name)
     (untried,) = (each for each in said["findings"] if each["reason"] == "NotTried")
@@ -144,7 +148,7 @@ def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli, cluster
 def test_an_environment_that_is_there_is_planned_as_a_diff(cli: Cli) -> None:
     path = cli.folder / "chart"
     shutil.copytree(ROOT / "tests" / "charts" / "app", path)
-    arguments = ("--project", "shop", "--chart", str(path))
+    arguments = ("--project", SHOP, "--chart", str(path))
     up = cli.call("up", "feature/x", *arguments, "--standalone", "--timeout", "60s")
     assert up.returncode == 0, up.stderr
     assert planned(cli, *arguments)["verdict"] == "Unchanged"
@@ -154,44 +158,44 @@ def test_an_environment_that_is_there_is_planned_as_a_diff(cli: Cli) -> None:
     assert "-  replicas: 1" in ended.stdout
     assert "+  replicas: 2" in ended.stdout
     assert "0 added, 1 changed, 0 removed, 1 unchanged" in ended.stdout
-    name = slug("shop", "feature/x")
+    name = slug(SHOP, "feature/x")
     assert cli.cluster.kubectl("get", "deploy", "web", "-n", f"env-{name}", "-o", "jsonpath={.spec.replicas}") == "1"
-    assert cli.call("down", "feature/x", "--project", "shop", "--standalone", "--timeout", "90s").returncode == 0
+    assert cli.call("down", "feature/x", "--project", SHOP, "--standalone", "--timeout", "90s").returncode == 0
 
 
 def test_a_branch_for_which_there_is_no_room_is_told_its_place(cli: Cli) -> None:
     path = chart(cli.folder, service())
-    cli.project("shop", chart={"local": {"path": path}}, limits={"environments": 1})
+    cli.project(SHOP, chart={"local": {"path": path}}, limits={"environments": 1})
     size = {"cpu": "1", "memory": "2Gi", "memoryLimit": "4Gi", "pods": 15}
-    given = {"uid": "1", "project": "shop", "sizeName": "S", "size": size, "at": "2026-11-24T12:00:00Z"}
+    given = {"uid": "1", "project": SHOP, "sizeName": "S", "size": size, "at": "2026-11-24T12:00:00Z"}
     ledger = {
         "metadata": {"name": "envprov-budget", "namespace": cli.namespace},
         "data": {"other-x": json.dumps(given)},
     }
     cli.apply({"apiVersion": "v1", "kind": "ConfigMap", **ledger})
-    said = planned(cli, "--project", "shop", "--chart", path)
+    said = planned(cli, "--project", SHOP, "--chart", path)
     assert said["verdict"] == "Queued"
     assert said["waits"].startswith("place 1: needs 1 environment, 0 free of 1")
 
 
 def test_who_can_never_have_room_is_refused(cli: Cli) -> None:
     path = chart(cli.folder, service())
-    cli.project("shop", chart={"local": {"path": path}}, limits={"requests": {"cpu": "500m"}})
-    said = planned(cli, "--project", "shop", "--chart", path)
+    cli.project(SHOP, chart={"local": {"path": path}}, limits={"requests": {"cpu": "500m"}})
+    said = planned(cli, "--project", SHOP, "--chart", path)
     (error,) = (each for each in said["findings"] if each["severity"] == "error")
     assert error["reason"] == "OverBudget"
-    assert "needs 1 CPU, and all of Project shop may have 0.5" in error["message"]
+    assert f"needs 1 CPU, and all of Project {SHOP} may have 0.5" in error["message"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("--project", "other"), 2, "there is no Project other"),
-        (("--project", "shop"), 2, "say which commit with --revision, or name the chart's folder"),
-        (("--project", "shop", "--chart", "nowhere"), 2, "nowhere"),
+        (("--project", SHOP), 2, "say which commit with --revision, or name the chart's folder"),
+        (("--project", SHOP, "--chart", "nowhere"), 2, "nowhere"),
     ],
 )
 def test_what_cannot_be_planned_is_told(cli: Cli, arguments: tuple[str, ...], code: int, said: str) -> None:
-    cli.project("shop")
+    cli.project(SHOP)
     ended = cli.call("plan", "feature/x", *arguments)
     assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr

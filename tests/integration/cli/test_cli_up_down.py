@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,14 +280,21 @@ def test_standalone_needs_neither_controller_nor_gitlab(cli: Cli) -> None:
     assert cli.cluster.kubectl("get", "namespace", f"env-{NAME}", "--ignore-not-found") == ""
 
 
+def minds(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """Whether a process does something of its own when it gets a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def test_standalone_stopped_says_that_nobody_goes_on(cli: Cli) -> None:
     values = cli.folder / "values.yaml"
     values.write_text(json.dumps({"components": {"web": {"image": {"repository": "x"}, "port": 8080}}}))
     cli.cluster.kubectl("create", "quota", "none", "-n", cli.namespace, "--hard=count/configmaps=100")
     process = cli.start("up", BRANCH, "--standalone", "--project", "shop", "--chart", str(CHART), "-f", str(values))
-    # A first report shows that it has come to following, where it minds signals.
     told = ("get", "env", "-n", cli.namespace, "-o", "jsonpath={.items[*].status.conditions[*].type}")
     eventually(lambda: cli.cluster.kubectl(*told))
+    eventually(lambda: minds(process, signal.SIGTERM), message="it does not mind signals")
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode in {0, 3}
