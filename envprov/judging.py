@@ -15,7 +15,7 @@ from envprov.domain.rendered import read_rendered
 from envprov.kube.client import KubeClient
 from envprov.kube.reservations import Reservations
 from envprov.planning import Draft, Planner
-from envprov.releases.engine import service_account_user
+from envprov.releases.engine import ReleaseSpec, service_account_user
 from envprov.trial import Trial
 from envprov.waiting import Waiting
 
@@ -81,7 +81,7 @@ class Judge:
         if release.state is ReleaseState.DEPLOYED and release.digest == digest:
             return Judged(digest, hosts=await self._kept_hosts(desired, digest, reserved))
         try:
-            draft = await self.draft(desired, release)
+            draft = await self._draft(spec, desired.identity, release)
         except TerminalError as error:
             return Judged(digest, error)
         rendered = read_rendered(draft.objects, desired.identity.namespace)
@@ -104,10 +104,13 @@ class Judge:
             TerminalError: The chart cannot be had, or does not render.
 
         """
+        return await self._draft(await self.planner.release(desired), desired.identity, release)
+
+    async def _draft(self, spec: ReleaseSpec, identity: Identity, release: Release) -> Draft:
         is_upgrade = release.state is not ReleaseState.ABSENT
         # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
-        reader = _installer(desired.identity) if is_upgrade else ""
-        return await self.planner.draft(await self.planner.release(desired), is_upgrade=is_upgrade, lookup_as=reader)
+        reader = _installer(identity) if is_upgrade else ""
+        return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
 
     async def rehearse(self, desired: Desired, draft: Draft) -> None:
         """

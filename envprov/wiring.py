@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from envprov.budgeting import LiveBudget, Measured
 from envprov.cluster import LiveCluster
+from envprov.controller.first import first
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics, Metrics
 from envprov.controller.probes import create_probes
@@ -274,7 +275,7 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
     async with assembled(settings, connection) as controller:
         probes = create_probes(controller.registry, controller.unready)
         async with serving(probes, Listening(settings.controller.host, settings.controller.port)):
-            await _first(controller.synced(), stop.wait())
+            await first(controller.synced(), stop.wait())
             if stop.is_set():
                 return
 
@@ -307,7 +308,7 @@ async def reconcile_here(settings: Settings, connection: Connection, *, until: a
 
     """
     async with assembled(settings, connection) as controller:
-        await _first(controller.synced(), until.wait())
+        await first(controller.synced(), until.wait())
         await controller.work(until)
 
 
@@ -430,18 +431,9 @@ def _stop_on_signals() -> asyncio.Event:
 async def _lead_until(leading: Awaitable[None], led: asyncio.Event, stop: asyncio.Event) -> None:
     """Lead until told to stop: a leader ends by itself once its workers have drained, a follower never would."""
     task = asyncio.ensure_future(leading)
-    await _first(asyncio.shield(task), stop.wait())
+    await first(asyncio.shield(task), stop.wait())
     if not task.done() and not led.is_set():
         task.cancel()
         await asyncio.wait({task})
         return
     await task
-
-
-async def _first(*awaitables: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

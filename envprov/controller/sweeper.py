@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from envprov.controller.first import first
 from envprov.controller.metrics import SweepMetrics
 from envprov.controller.sweep import Swept
 from envprov.domain.errors import EnvprovError, RetryableError
@@ -104,7 +105,7 @@ class Sweeper:
             while not stop.is_set():
                 self._changed.clear()
                 self._keep_up()
-                await _first(stop.wait(), self._changed.wait())
+                await first(stop.wait(), self._changed.wait())
         finally:
             tasks = [turn.task for turn in self._turns.values() if turn.task]
             for task in tasks:
@@ -177,12 +178,3 @@ class Sweeper:
             faults=swept.faults[:5],
         )
         return None
-
-
-async def _first(*awaitables: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

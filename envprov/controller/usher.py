@@ -7,7 +7,7 @@ Watches only stir it. It decides nothing: whoever is woken looks for itself, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from envprov.controller.first import first
 from envprov.domain.errors import EnvprovError
 
 log = structlog.get_logger("envprov.budget")
@@ -158,8 +159,8 @@ class Usher:
             except Exception:
                 # A bug here must not stop the environments from being served.
                 log.exception("look at the budgets failed")
-            await _first(stop.wait(), asyncio.sleep(SPACING.total_seconds()))
-            await _first(stop.wait(), self._changed.wait(), asyncio.sleep(pause.total_seconds()))
+            await first(stop.wait(), asyncio.sleep(SPACING.total_seconds()))
+            await first(stop.wait(), self._changed.wait(), asyncio.sleep(pause.total_seconds()))
 
     async def look(self) -> timedelta:
         """
@@ -190,12 +191,3 @@ class Usher:
             self._told_at = now
             return PACE
         return timedelta(seconds=rest)
-
-
-async def _first(*awaitables: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
