@@ -32,7 +32,7 @@ from envprov.domain.errors import Conflict
 from envprov.domain.lifetime import Extension
 from envprov.domain.names import slug
 from envprov.domain.project import Project
-from envprov.domain.publication import together
+from envprov.domain.told import together
 from envprov.kube.client import KubeClient
 from envprov.kube.record import CONTROLLER, OPTIONS, RECORDER, notes_of, owed_by
 from envprov.kube.recorder import Recorder
