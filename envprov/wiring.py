@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
+from envprov.base_objects import BaseObjects
 from envprov.budgeting import LiveBudget, Measured
 from envprov.cluster import LiveCluster
 from envprov.controller.first import first
@@ -28,6 +29,7 @@ from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
 from envprov.controller.usher import BudgetMetrics, Usher
 from envprov.controller.workqueue import WorkQueue
+from envprov.deploying import LiveReleases
 from envprov.domain import objects
 from envprov.domain.budget import Amounts
 from envprov.domain.guard import Grace
@@ -75,6 +77,7 @@ from envprov.watched import (
     wake_of_project,
     wake_own,
 )
+from envprov.workloads import LiveWorkloads
 from webhooks.app import ReceiverSettings, create_app
 from webhooks.authentic import Secrets
 from webhooks.rotation import Rotation
@@ -159,17 +162,18 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             caches[resources.LEASES].on_change(waiting.on_lease(queue.add))
             charts = charts_of(settings, Path(folder), client, forge)
             caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add, caches[resources.ENVIRONMENTS]))
+            judge = Judge(client, planner_of(settings, client, helm, charts), reservations, waiting)
             cluster = LiveCluster(
                 client=client,
-                caches=caches,
-                helm=helm,
-                judge=Judge(client, planner_of(settings, client, helm, charts), reservations, waiting),
+                base=BaseObjects(client, caches),
+                releases=LiveReleases(client, helm, judge, worker=f"{socket.gethostname()}-{os.getpid()}"),
+                workloads=LiveWorkloads(client, caches),
+                judge=judge,
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds, reservations),
                 reservations=reservations,
                 waiting=waiting,
                 budget=budget,
-                worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
             reconciler = Reconciler(
