@@ -19,6 +19,7 @@ from envprov.kube.discovery import Served, discover
 from envprov.kube.holds import Holds
 from envprov.kube.reservations import Reservations
 from envprov.kube.resources import Resource
+from envprov.kube.rights import can_i
 from envprov.releases.engine import service_account_user
 from envprov.releases.stored import decode
 from envprov.watched import WORKLOAD_KINDS
@@ -193,7 +194,7 @@ async def _listed(client: KubeClient, resource: Resource, namespace: str) -> lis
     """What one may delete of a kind: what the installer may not, no chart of ours has made."""
     with suppress(Forbidden):
         listing = await client.list(resource, namespace, metadata_only=resource.kind not in _READ_WHOLE)
-        if not listing.items or not await client.can_i("delete", resource.group, resource.plural, namespace):
+        if not listing.items or not await can_i(client, "delete", resource.group, resource.plural, namespace):
             return []
         named = {"apiVersion": resource.api_version, "kind": resource.kind}
         return [{**item, **named} for item in listing.items]

@@ -26,6 +26,7 @@ from envprov.domain.why_down import content_wanted
 from envprov.kube import resources
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.discovery import discover
+from envprov.kube.relay import pod_log
 from envprov.kube.resources import Resource
 from envprov.kube.tombstones import tombstone_name
 
@@ -301,7 +302,8 @@ class _Gatherer:
 
     async def _log(self, log: LogWanted) -> None:
         async def read(*, previous: bool) -> str:
-            said = await self.client.pod_log(
+            said = await pod_log(
+                self.client,
                 log.pod,
                 self._namespace,
                 tail_lines=LOG_LINES,

@@ -30,6 +30,7 @@ from envprov.domain.wants import Wants, wants
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.discovery import Kinds
+from envprov.kube.relay import post_to_service
 from envprov.kube.resources import Resource
 
 Manifest = Mapping[str, Any]
@@ -244,8 +245,8 @@ class FactsReader:
         if key in self._unsealable:
             self._unsealable.move_to_end(key)
             return True
-        status = await self._client.post_to_service(
-            self._sealed.namespace, f"http:{self._sealed.service}:", "v1/verify", json.loads(asked)
+        status = await post_to_service(
+            self._client, self._sealed.namespace, f"http:{self._sealed.service}:", "v1/verify", json.loads(asked)
         )
         if status != HTTPStatus.OK:
             return False if status == HTTPStatus.CONFLICT else None

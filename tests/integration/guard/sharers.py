@@ -296,7 +296,7 @@ class Namespaces(KubeClient):
         path = NAMESPACES.path(None, name, "finalize")
         body = live | {"spec": {"finalizers": []}}
         with suppress(Conflict, Invalid):
-            await self._send(Request(f"finalize Namespace {name}", "PUT", path, body=body, absent_ok=True))
+            await self.send(Request(f"finalize Namespace {name}", "PUT", path, body=body, absent_ok=True))
 
 
 def _now() -> datetime:
