@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from envprov.domain import telling
 from envprov.domain.causes import Cause
-from envprov.domain.evidence import Evidence, Fact, Part, Symptom, condition_of, is_going, name_of
+from envprov.domain.evidence import Evidence, Fact, Part, Symptom, condition_of, name_of
 from envprov.domain.loose import Manifest, moment, text, within
 from envprov.domain.plan import Phase
 
@@ -99,11 +99,6 @@ def is_behind(record: Manifest) -> bool:
 def has_been_ready(record: Manifest) -> bool:
     """Whether it was up once with what it has now."""
     return moment(within(record, "status").get("readyAt")) is not None
-
-
-def is_wanted_gone(record: Manifest | None) -> bool:
-    """Whether the record is being deleted."""
-    return record is not None and is_going(record)
 
 
 def _refused(evidence: Evidence, record: Manifest, said: Manifest) -> Symptom:

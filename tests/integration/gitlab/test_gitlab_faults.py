@@ -279,7 +279,7 @@ def test_no_redirect_is_followed_and_no_token_goes_along(gitlab: GitLabStandIn) 
             lambda client: client.branch(SHOP, "main"),
             lambda client: client.raw_file(SHOP, "README.md", "main", limit_bytes=100),
             lambda client: client.create_environment(SHOP, "x"),
-            lambda client: client.delete_hook(SHOP, 1),
+            lambda client: client.delete_environment(SHOP, 1),
             lambda client: client.me(),
         ]
         gitlab.fault("redirect", "", times=-1, location=f"{other.url}/elsewhere")
