@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.cluster import Cluster
+
+
+def pytest_configure() -> None:
+    """Let commands that tests start hear Ctrl-C: a shell makes its jobs in the background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

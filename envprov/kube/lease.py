@@ -231,14 +231,23 @@ class LeaderElection:
         return await self._client.merge_patch(LEASES, self._name, self._namespace, body, manager="envprov")
 
     async def _release(self) -> None:
-        if self._seen is None or self._is_foreign():
-            return
-        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _stamp()}
         try:
             async with asyncio.timeout(self._deadline / 2):
-                await self._patch(spec, self._seen.version)
+                while not await self._hand_back():
+                    await self._look()
         except (EnvprovError, TimeoutError) as error:
             log.warning("lease not handed back", lease=self._name, error=str(error) or "no answer in time")
+
+    async def _hand_back(self) -> bool:
+        """False if it is not as last seen: a renewal that was cut off may have been written all the same."""
+        if self._seen is None or self._is_foreign():
+            return True
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _stamp()}
+        try:
+            await self._patch(spec, self._seen.version)
+        except Conflict:
+            return False
+        return True
 
     async def _step_down(self, led: asyncio.Future[None], renewing: asyncio.Task[None]) -> None:
         led.cancel()
