@@ -12,6 +12,7 @@ from typing import Any
 
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.errors import AccountTaken, Conflict
+from envprov.domain.leases import HELM_LEASE
 from envprov.domain.ownership import is_taken, owner_of
 from envprov.domain.release import Release, ReleaseState, release_of
 from envprov.judging import Judge
@@ -23,7 +24,6 @@ from envprov.remains import live_release
 
 Manifest = Mapping[str, Any]
 
-HELM_LEASE = "envprov-helm"
 HELM_LEASE_DURATION = timedelta(seconds=10)
 """How long a Helm of a process that was killed is given to end before another one may work in its namespace."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from envprov.domain.desired import INSTALLER, Identity
 from envprov.domain.errors import Forbidden, Invalid
 from envprov.domain.health import Workloads
+from envprov.domain.objects import OWN_ACCESS
 from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Remains
 from envprov.domain.release import Release, ReleaseState, release_of
 from envprov.kube import resources
@@ -88,7 +89,7 @@ class RemainsReader:
             (resource.kind, item["metadata"]["name"]): item for resource, items in base.items() for item in items
         }
         accounts = base[resources.SERVICE_ACCOUNTS]
-        if ("RoleBinding", "envprov-controller") not in tools:
+        if ("RoleBinding", OWN_ACCESS) not in tools:
             return Remains(seen, tools, accounts=accounts)
         kinds = (
             *WORKLOAD_KINDS,

@@ -34,6 +34,7 @@ from envprov.domain import objects
 from envprov.domain.budget import Amounts
 from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
+from envprov.domain.leases import CONTROLLER_LEASE
 from envprov.domain.policies import REAPPLIED, RECORD, policies
 from envprov.domain.quantity import amount
 from envprov.forge_wiring import forge_of
@@ -84,8 +85,6 @@ from webhooks.rotation import Rotation
 from webhooks.serve import Listening, serve, serving
 
 log = structlog.get_logger("envprov")
-
-LEASE = "envprov-controller"
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,7 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
             election = LeaderElection(
                 controller.client,
                 namespace=settings.platform.control_namespace,
-                name=LEASE,
+                name=CONTROLLER_LEASE,
                 identity=name,
                 lease_duration=settings.controller.lease_duration,
             )

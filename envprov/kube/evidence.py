@@ -16,6 +16,7 @@ from typing import Any
 
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, Invalid
 from envprov.domain.evidence import Evidence, LogWanted, Part, ReleaseTold, condition_of, is_going, name_of
+from envprov.domain.leases import CONTROLLER_LEASE, HELM_LEASE
 from envprov.domain.loose import moment, text, within
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.pod_faults import is_ready
@@ -45,9 +46,6 @@ NODES_PAGE = 50
 NODES_LISTED = 200
 """Nodes are large: of so many the taints are told."""
 KINDS_LIMIT = 10
-
-CONTROLLER_LEASE = "envprov-controller"
-HELM_LEASE = "envprov-helm"
 
 NODES = Resource("v1", "Node", "nodes", namespaced=False)
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)

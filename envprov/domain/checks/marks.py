@@ -11,6 +11,7 @@ from envprov.domain.charted import Charted
 from envprov.domain.checking import Given
 from envprov.domain.environment import BRANCH, GROUP
 from envprov.domain.findings import Finding, Rule, Severity
+from envprov.domain.leases import HELM_LEASE
 from envprov.domain.loose import mapping, text, texts, within
 
 RESERVED = Rule(
@@ -101,7 +102,7 @@ _FREE = frozenset({"IPAddress", "ClusterTrustBundle", "PodCertificateRequest"})
 _TAKEN: Mapping[tuple[str, str], frozenset[str]] = {
     ("", "ConfigMap"): frozenset({"kube-root-ca.crt"}),
     ("", "ServiceAccount"): frozenset({"default"}),
-    ("coordination.k8s.io", "Lease"): frozenset({"envprov-helm"}),
+    ("coordination.k8s.io", "Lease"): frozenset({HELM_LEASE}),
 }
 _BASE_KINDS = frozenset(
     (version.partition("/")[0] if "/" in version else "", kind) for kind, version in objects.API_VERSIONS.items()
