@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterator
 
 from envprov.domain.deliveries import Dismissal
@@ -11,6 +10,7 @@ from envprov.domain.environment import Environment
 from envprov.domain.markdown import code, moment, plain_url
 from envprov.domain.project import Project
 from envprov.domain.standing import findings, standing
+from envprov.domain.telling import command
 from envprov.domain.told import Debt
 
 _REASONS = {
@@ -103,19 +103,15 @@ def _shown_findings(environment: Environment) -> Iterator[str]:
 
 def _ways(environment: Environment, project: str, *, has_commands: bool) -> str:
     if environment.deleting:
-        return f"See why it takes long: {code(_command('status', environment.spec.branch, project))}"
+        return f"See why it takes long: {code(command('status', environment.spec.branch, project))}"
     if has_commands:
         rest = "wake" if environment.spec.asleep else "sleep"
         listed = ", ".join(f"`/envprov {word}`" for word in ("extend 3d", "pin", rest, "why", "down", "help"))
         return f"Comment with {listed}."
     rows = (
-        *((("Awake", _command("wake", environment.spec.branch, project)),) if environment.spec.asleep else ()),
-        ("Longer", _command("extend", environment.spec.branch, project, "3d")),
-        ("for good", _command("pin", environment.spec.branch, project)),
-        ("no more", _command("down", environment.spec.branch, project)),
+        *((("Awake", command("wake", environment.spec.branch, project)),) if environment.spec.asleep else ()),
+        ("Longer", command("extend", environment.spec.branch, project, "3d")),
+        ("for good", command("pin", environment.spec.branch, project)),
+        ("no more", command("down", environment.spec.branch, project)),
     )
-    return "; ".join(f"{what}: {code(command)}" for what, command in rows)
-
-
-def _command(verb: str, branch: str, project: str, *rest: str) -> str:
-    return shlex.join(("envprov", verb, branch, *rest, "--project", project))
+    return "; ".join(f"{what}: {code(text)}" for what, text in rows)
