@@ -190,7 +190,7 @@ class LiveCluster:
             case DeleteObject(api_version=version, kind=kind, namespace=namespace, name=name, uid=uid):
                 await self.client.delete(resources.lookup(version, kind), name, namespace, uid=uid)
             case QuietObject() | RestWorkload():
-                await (self.workloads.quiet if isinstance(action, QuietObject) else self.workloads.rest)(action)
+                await self._scale(action)
             case DeployRelease(desired=desired, digest=digest):
                 await self.releases.deploy(desired, digest)
             case RollBackRelease(identity=identity, to=revision):
@@ -205,6 +205,13 @@ class LiveCluster:
             case _:
                 await self._guard(action)
         return None
+
+    async def _scale(self, action: QuietObject | RestWorkload) -> None:
+        match action:
+            case QuietObject():
+                await self.workloads.quiet(action)
+            case RestWorkload():
+                await self.workloads.rest(action)
 
     async def _share(self, action: ShareAction) -> Manifest | None:
         """The part of the match for what environments have together: the budgets, and names that only one can have."""
