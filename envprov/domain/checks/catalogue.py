@@ -23,6 +23,7 @@ from envprov.domain.checks import (
     scope,
     sealed,
     server,
+    services,
     size,
     trust,
 )
@@ -33,6 +34,7 @@ Check = Callable[[Given], Iterable[Finding]]
 RULES: tuple[Rule, ...] = (
     *scope.RULES,
     *marks.RULES,
+    *services.RULES,
     *escapes.RULES,
     *hosts.RULES,
     *isolation.RULES,
@@ -53,6 +55,7 @@ RULES: tuple[Rule, ...] = (
 CHECKS: tuple[Check, ...] = (
     *scope.CHECKS,
     *marks.CHECKS,
+    *services.CHECKS,
     *escapes.CHECKS,
     *hosts.CHECKS,
     *isolation.CHECKS,
