@@ -19,16 +19,17 @@ OPENS_EGRESS = Rule(
     "What several NetworkPolicies allow adds up. The environment may reach itself, the cluster's DNS, the shared "
     "namespaces of the platform and, if the platform says so, public addresses; this policy opens more: other "
     "environments, private networks, or the metadata service of the cloud at 169.254.169.254.",
-    "allow only podSelector peers and public addresses, or switch the chart's NetworkPolicy off: envprov has its own; "
-    "what all environments need belongs into the platform's shared namespaces",
+    "allow only podSelector peers and public addresses, or switch the chart's NetworkPolicy off (in most charts by the "
+    "value networkPolicy.enabled=false): envprov has its own; what all environments need belongs into the platform's "
+    "shared namespaces",
 )
 OPENS_INGRESS = Rule(
     "OpensIngress",
     Severity.ERROR,
     "What several NetworkPolicies allow adds up. An environment is reached by its own pods and by the ingress "
     "controllers of the platform; this policy lets in the pods of all namespaces.",
-    "name who may come in: a podSelector for the environment's own pods; or switch the chart's NetworkPolicy off: "
-    "envprov has its own",
+    "name who may come in: a podSelector for the environment's own pods; or switch the chart's NetworkPolicy off (in "
+    "most charts by the value networkPolicy.enabled=false): envprov has its own",
 )
 ADMITS_NAMESPACE = Rule(
     "AdmitsNamespace",

@@ -191,6 +191,20 @@ def test_an_unknown_kind_in_a_foreign_namespace_is_both() -> None:
             id="short name in another namespace",
         ),
         pytest.param(
+            service(type="ExternalName", externalName="10-244-3-7.env-y-2xmjeilo.pod.cluster.local"),
+            "ExternalName",
+            "spec.externalName",
+            "stands for 10-244-3-7.env-y-2xmjeilo.pod.cluster.local, of the namespace env-y-2xmjeilo",
+            id="pod of another namespace",
+        ),
+        pytest.param(
+            service(type="ExternalName", externalName="db.env-y-2xmjeilo"),
+            "ExternalName",
+            "spec.externalName",
+            "stands for db.env-y-2xmjeilo, of the namespace env-y-2xmjeilo",
+            id="name that search domains complete",
+        ),
+        pytest.param(
             pod(tolerations=[{"operator": "Exists"}]),
             "ControlPlaneNode",
             "spec.tolerations[0]",
@@ -265,6 +279,8 @@ def test_what_may_be_meant_is_warned_of(given: Manifest, reason: str, field: str
     [
         pytest.param(service(type="ExternalName", externalName="smtp.example.com"), id="name outside the cluster"),
         pytest.param(service(type="ExternalName", externalName=f"db.{NAMESPACE}.svc.cluster.local"), id="own name"),
+        pytest.param(service(type="ExternalName", externalName=f"db.{NAMESPACE}"), id="own name, short"),
+        pytest.param(service(type="ExternalName", externalName="xn--bcher-kva.example"), id="name in other letters"),
         pytest.param(service(externalName="db.payments.svc.cluster.local"), id="name that is not used"),
         pytest.param(pod(tolerations=[{"key": "example.com/spot", "operator": "Exists"}]), id="a taint of its own"),
         pytest.param(pod(nodeSelector={"kubernetes.io/arch": "arm64"}), id="nodes by their architecture"),
@@ -357,3 +373,29 @@ def test_the_branch_of_the_environment_itself_may_be_told() -> None:
 
     assert told(thing("v1", "ConfigMap", metadata=own)) == []
     assert told(thing("v1", "ServiceAccount", metadata=own)) == [("ReservedMetadata", Severity.ERROR)]
+
+
+# --- The mesh
+
+
+def mesh(kind: str, **spec: Any) -> Manifest:  # noqa: ANN401 - any field
+    return thing("networking.istio.io/v1", kind, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        pytest.param(mesh("VirtualService", hosts=["db", "pay.prod.svc.cluster.local"]), "spec.hosts", id="requests"),
+        pytest.param(mesh("DestinationRule", host="pay.prod.svc"), "spec.host", id="connections"),
+        pytest.param(mesh("DestinationRule", host="pay.prod.svc", exportTo=["*"]), "spec.host", id="said outright"),
+    ],
+)
+def test_rules_about_services_of_others_hold_for_the_whole_mesh(manifest: Manifest, field: str) -> None:
+    served = facts.kinds((manifest["apiVersion"], manifest["kind"]))
+
+    [finding] = found(manifest, scopes=served)
+
+    assert (finding.reason, finding.field) == ("ForeignReference", field)
+    assert finding.message == "decides about traffic to the namespace prod, for the whole mesh"
+    manifest["spec"]["exportTo"] = ["."]
+    assert found(manifest, scopes=served) == []
