@@ -110,7 +110,7 @@ class Judge:
     async def _draft(self, spec: ReleaseSpec, identity: Identity, release: Release) -> Draft:
         is_upgrade = release.state is not ReleaseState.ABSENT
         # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
-        reader = _installer(identity) if is_upgrade else ""
+        reader = _installer(identity) if is_upgrade else None
         return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
 
     async def rehearse(self, desired: Desired, draft: Draft) -> None:

@@ -18,6 +18,7 @@ from envprov.domain.checks import (
     pod_rules,
     pod_security,
     references,
+    rendering,
     rights,
     room,
     scope,
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     *limits.RULES,
     *size.RULES,
     *room.RULES,
+    *rendering.RULES,
     *lookups.RULES,
     *server.RULES,
 )
@@ -69,6 +71,7 @@ CHECKS: tuple[Check, ...] = (
     *trust.CHECKS,
     *limits.CHECKS,
     *size.CHECKS,
+    *rendering.CHECKS,
 )
 
 

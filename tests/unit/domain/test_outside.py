@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from envprov.domain.checking import Blind
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import Desired, desire
 from envprov.domain.findings import Finding, Severity
@@ -399,3 +400,16 @@ def test_rules_about_services_of_others_hold_for_the_whole_mesh(manifest: Manife
     assert finding.message == "decides about traffic to the namespace prod, for the whole mesh"
     manifest["spec"]["exportTo"] = ["."]
     assert found(manifest, scopes=served) == []
+
+
+# --- What it asks the cluster
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"), [(True, ("LookupFailed", Severity.ERROR)), (False, ("NotLookedUp", Severity.NOTE))]
+)
+def test_what_a_chart_asks_in_vain_is_told(said: tuple[str, Severity], *, fails: bool) -> None:
+    [finding] = found(blind=Blind("nodes is forbidden", fails=fails))
+
+    assert (finding.reason, finding.severity) == said
+    assert "nodes is forbidden" in finding.message
