@@ -72,7 +72,7 @@ async def plan(common: Common, target: Target, arguments: Arguments) -> ExitCode
         project = await _project(session, target)
         check_rules(project, arguments.branch)
         environment = await _environment(session, project, arguments, options)
-        file = await file_of(session, project, environment, target.chart)
+        file = await file_of(session.settings, project, environment, target.chart)
         desired = desire(environment, project, session.settings.platform, file)
         (waits, never), outlook = await asyncio.gather(
             waits_for(session, Asking(environment, desired, project)), _look(session, desired, target.chart)

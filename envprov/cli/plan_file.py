@@ -7,7 +7,6 @@ from pathlib import Path
 
 from envprov.cli import git
 from envprov.cli.plain import note
-from envprov.cli.session import Session
 from envprov.domain.branch_file import FILE
 from envprov.domain.document import SIZE_LIMIT_BYTES
 from envprov.domain.environment import BranchFileStatus, Environment
@@ -16,16 +15,17 @@ from envprov.domain.project import Project
 from envprov.domain.settled import check_settled, is_settled, reads_file, settle
 from envprov.forge_wiring import forge_of
 from envprov.gitlab.branch_files import BranchFileReader
+from envprov.settings import Settings
 
 
 async def file_of(
-    session: Session, project: Project, environment: Environment, chart: Path | None
+    settings: Settings, project: Project, environment: Environment, chart: Path | None
 ) -> BranchFileStatus | None:
     """
     What the branch's own file says, as far as the Project lets it.
 
     Args:
-        session: Settings, with GitLab or without.
+        settings: With GitLab or without.
         project: The Project.
         environment: The record as it would be.
         chart: Folder of ``--chart``: it is deployed whatever chart the file names, and the file of its checkout counts.
@@ -39,21 +39,21 @@ async def file_of(
         return None
     checkout = _checkout(chart, str(project.spec.gitlab.project)) if chart is not None else None
     if checkout is not None:
-        found = _settled(session, project, environment, _read(checkout / FILE))
+        found = _settled(settings, project, environment, _read(checkout / FILE))
     else:
-        found = await _at_commit(session, project, environment)
+        found = await _at_commit(settings, project, environment)
     return found.model_copy(update={"chart": None}) if found is not None and chart is not None else found
 
 
-async def _at_commit(session: Session, project: Project, environment: Environment) -> BranchFileStatus | None:
+async def _at_commit(settings: Settings, project: Project, environment: Environment) -> BranchFileStatus | None:
     known, revision = environment.status.branch_file, environment.spec.revision
     if project.spec.gitlab is None or not reads_file(environment, project):
         return None
     if known is not None and is_settled(environment):
-        sizes = session.settings.platform.sizes
+        sizes = settings.platform.sizes
         check_settled(known, environment, project, sizes, now=datetime.now(UTC))
         return known
-    async with forge_of(session.settings) as forge:
+    async with forge_of(settings) as forge:
         if forge is None:
             note(
                 f"{FILE} of commit {revision[:12]} was not read, for the settings name no GitLab (gitlab.url); it "
@@ -61,11 +61,11 @@ async def _at_commit(session: Session, project: Project, environment: Environmen
             )
             return known
         raw = await BranchFileReader(forge).branch_file(project.spec.gitlab.project, revision)
-    return _settled(session, project, environment, raw)
+    return _settled(settings, project, environment, raw)
 
 
-def _settled(session: Session, project: Project, environment: Environment, raw: bytes | None) -> BranchFileStatus:
-    sizes = session.settings.platform.sizes
+def _settled(settings: Settings, project: Project, environment: Environment, raw: bytes | None) -> BranchFileStatus:
+    sizes = settings.platform.sizes
     found = settle(environment, project, sizes, raw, now=datetime.now(UTC))
     if found.fault:
         raise InvalidBranchFile(found.fault)
