@@ -88,7 +88,7 @@ _OBJECT = re.compile(
 )
 _VALUES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(Invalid|Unsupported|Duplicate) value: (\"(?:[^\"\\]|\\.)*\"|[{\[].*[}\]]|\S+): "), ""),
-    (re.compile(r", got &value\.valueUnstructured\{.*?\}+"), ""),
+    (re.compile(r", got &value\.valueUnstructured\{.*"), ""),
     (re.compile(r"(!!\w+) `[^`]*`"), r"\1"),
     (
         re.compile(r"(at '[^']*': )'(?:[^']|'(?! (does not match|is not valid)))*' (?=does not match|is not valid)"),

@@ -31,7 +31,7 @@ data:
 """
 """A password that is generated once, as many charts do it."""
 
-WEB = {
+WEB: dict[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "web"},
@@ -141,11 +141,16 @@ def test_everything_that_is_wrong_is_told_at_once_with_the_way_out(cli: Cli) -> 
 
 
 def test_what_only_the_api_server_knows_it_says_in_its_own_words(cli: Cli) -> None:
-    path = chart(cli.folder, service(ports=[{"port": 70000}]))
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}, "stringData": {"password": 24681357}}
+    misspelt = WEB | {"spec": WEB["spec"] | {"replcas": 2}}
+    path = chart(cli.folder, service(ports=[{"port": 70000}]), secret, misspelt)
     said = planned(cli, "--project", SHOP, "--chart", path)
-    (error,) = (each for each in said["findings"] if each["severity"] == "error")
-    assert (error["reason"], error["object"]["name"]) == ("RefusedByServer", "web")
-    assert "must be between 1 and 65535" in error["message"]
+    errors = {each["object"]["kind"]: each for each in said["findings"] if each["severity"] == "error"}
+    assert {each["reason"] for each in errors.values()} == {"RefusedByServer"}
+    assert "must be between 1 and 65535" in errors["Service"]["message"]
+    assert ".spec.replcas: field not declared in schema" in errors["Deployment"]["message"]
+    assert ".stringData.password: expected string" in errors["Secret"]["message"]
+    assert "24681357" not in json.dumps(said)
 
 
 def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli) -> None:

@@ -376,6 +376,19 @@ def test_the_branch_of_the_environment_itself_may_be_told() -> None:
     assert told(thing("v1", "ServiceAccount", metadata=own)) == [("ReservedMetadata", Severity.ERROR)]
 
 
+# --- Names
+
+
+def test_a_name_that_yaml_takes_for_a_number_is_said_to_be_one() -> None:
+    [first, second] = found(thing("v1", "ConfigMap", metadata={"name": 123, "namespace": 7}))
+
+    assert [(one.reason, one.field) for one in (first, second)] == [
+        ("InvalidName", "metadata.name"),
+        ("InvalidName", "metadata.namespace"),
+    ]
+    assert first.message == "has 123 as its name, which is no text"
+
+
 # --- The mesh
 
 
