@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import INSTALLER, Desired, Identity
 from envprov.domain.errors import PlanRefused, TerminalError
@@ -109,7 +110,7 @@ class Judge:
     async def _draft(self, spec: ReleaseSpec, identity: Identity, release: Release) -> Draft:
         is_upgrade = release.state is not ReleaseState.ABSENT
         # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
-        reader = _installer(identity) if is_upgrade else ""
+        reader = _installer(identity) if is_upgrade else None
         return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
 
     async def rehearse(self, desired: Desired, draft: Draft) -> None:
@@ -126,7 +127,7 @@ class Judge:
         """
         if draft.is_upgrade and not await self.planner.helm.applies():
             return  # a dry run would keep what Helm 3 takes away, and refuse what it does well
-        given = await self.planner.given(desired, draft, {})
+        given = Given(desired, draft.objects, await self.planner.facts.served(draft.objects))
         trial = Trial(self.client.acting_as(_installer(desired.identity)), desired.identity.namespace)
         findings = downgrade(await trial.run(given), desired.checks.warn_only)
         if refusing(findings):

@@ -31,6 +31,7 @@ _DEPLOYING = (
     "--reset-values",  # or an empty document would mean: the values of the revision before
     "--disable-openapi-validation",  # the API server validates; fetching its schemas would cost 0.1 to 0.2 s
 )
+_LOOKING = ("--dry-run=server", "--disable-openapi-validation")
 _NOT_FOUND = "release: not found"
 _SWALLOWED = "failed to delete release"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.\d+\S*")
@@ -68,14 +69,15 @@ class Setting:
         kube_version: Of the API server, such as ``v1.37.2``; empty for the one that Helm was built for.
         api_versions: Groups with version, and kinds as ``apps/v1/Deployment``, that the API server serves.
         is_upgrade: Whether the release is there already.
-        lookup_as: User that the chart's ``lookup`` reads the cluster as; empty if it finds nothing.
+        lookup_as: User that the chart's ``lookup`` reads the cluster as; empty for whoever Helm is run as, and None if
+            it finds nothing.
 
     """
 
     kube_version: str = ""
     api_versions: frozenset[str] = frozenset()
     is_upgrade: bool = False
-    lookup_as: str = ""
+    lookup_as: str | None = None
 
 
 class Helm:
@@ -143,6 +145,8 @@ class Helm:
         Raises:
             RenderFailed: The chart does not render, or the values do not fit its schema.
             ChartNotFound: There is no such chart.
+            Forbidden: Nobody may look up as that user.
+            Invalid: It was to look up, and the cluster does not serve a kind that it renders.
 
         """
         flags = _seen(setting) if setting is not None else ()
@@ -301,7 +305,8 @@ def _seen(setting: Setting) -> tuple[str, ...]:
         *(("--kube-version", setting.kube_version) if setting.kube_version else ()),
         *(("--api-versions", ",".join(sorted(setting.api_versions))) if setting.api_versions else ()),
         *(("--is-upgrade",) if setting.is_upgrade else ()),
-        *(("--dry-run=server", *_identity(setting.lookup_as)) if setting.lookup_as else ()),
+        *(_LOOKING if setting.lookup_as is not None else ()),
+        *(_identity(setting.lookup_as) if setting.lookup_as else ()),
     )
 
 
