@@ -13,7 +13,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -86,11 +86,14 @@ class Helm:
 
     Args:
         settings: How Helm is run. Nothing is run or made before the first operation.
+        confirm: Called right before each operation that changes the cluster; what it raises prevents that. Helm finds
+            a release by its name, and a successor of that name must not fall to somebody who was paused.
 
     """
 
-    def __init__(self, settings: HelmSettings) -> None:
+    def __init__(self, settings: HelmSettings, confirm: Callable[[], Awaitable[None]] | None = None) -> None:
         self._settings = settings
+        self._confirm = confirm
         self._version: tuple[int, int] | None = None
 
     async def version(self) -> str:
@@ -215,6 +218,7 @@ class Helm:
             *await self._forcing(),
             *_DEPLOYING,
         )
+        await self._be_sure()
         await command.install_or_upgrade(
             release.name,
             release.chart.reference,
@@ -248,6 +252,7 @@ class Helm:
             *_identity(as_user),
             *await self._forcing(),
         )
+        await self._be_sure()
         await command.rollback(name, revision, namespace=namespace, no_hooks=True)
 
     async def uninstall(self, name: str, namespace: str, as_user: str, *, no_hooks: bool = False) -> None:
@@ -275,12 +280,17 @@ class Helm:
 
     async def _uninstall(self, name: str, namespace: str, flags: Sequence[str], *, no_hooks: bool) -> None:
         command = self._command(f"uninstall release {name}", self._settings.timeouts.uninstall, *flags)
+        await self._be_sure()
         try:
             await command.uninstall(name, namespace=namespace, no_hooks=no_hooks)
         except Conflict as exc:
             # Not --ignore-not-found, which calls it a success too when Helm may not even look (3.17 and 4.3).
             if _NOT_FOUND not in str(exc):
                 raise
+
+    async def _be_sure(self) -> None:
+        if self._confirm is not None:
+            await self._confirm()
 
     def _command(self, what: str, limit: timedelta, *flags: str) -> Command:
         return Command(self._settings, limit, what, flags)

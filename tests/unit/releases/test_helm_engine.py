@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.errors import ConfigError, Conflict, HelmFailed, HelmTimeout, RenderFailed, Unavailable
+from envprov.domain.errors import (
+    ConfigError,
+    Conflict,
+    HelmFailed,
+    HelmTimeout,
+    LeadershipLost,
+    RenderFailed,
+    Unavailable,
+)
 from envprov.releases.charts import ChartRef
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
@@ -33,12 +42,17 @@ env > "$RECORD/env"
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Any:  # noqa: ANN401 - a factory
-    def make(script: str, **changes: Any) -> Helm:  # noqa: ANN401 - settings are of many types
+    def make(
+        script: str,
+        *,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+        **changes: Any,  # noqa: ANN401 - settings are of many types
+    ) -> Helm:
         binary = tmp_path / "helm"
         binary.write_text(f"#!/bin/sh\n{script}")
         binary.chmod(0o755)
         changes.setdefault("environment", {"RECORD": str(tmp_path)})
-        return Helm(HelmSettings(str(binary), tmp_path / "cache", **changes))
+        return Helm(HelmSettings(str(binary), tmp_path / "cache", **changes), confirm)
 
     return make
 
@@ -259,3 +273,31 @@ def test_empty_documents_are_passed_over() -> None:
 def test_what_kubernetes_could_not_read_is_refused(output: bytes) -> None:
     with pytest.raises(RenderFailed, match="The chart renders"):
         parse(output)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda helm: helm.deploy(spec()), id="deploy"),
+        pytest.param(lambda helm: helm.rollback("shop", "env-shop", 1, "somebody"), id="rollback"),
+        pytest.param(lambda helm: helm.uninstall("shop", "env-shop", "somebody"), id="uninstall"),
+    ],
+)
+def test_who_lost_the_leadership_changes_nothing_by_name(
+    stand_in: Any,  # noqa: ANN401 - a factory
+    tmp_path: Path,
+    operation: Callable[[Helm], Awaitable[object]],
+) -> None:
+    async def refuse() -> None:
+        raise LeadershipLost("somebody else leads")
+
+    helm = stand_in(RECORDING, confirm=refuse)
+    with pytest.raises(LeadershipLost):
+        asyncio.run(_awaited(operation(helm)))
+    assert not (tmp_path / "argv").exists()
+    asyncio.run(helm.render(spec()))
+    assert (tmp_path / "argv").exists()
+
+
+async def _awaited(operation: Awaitable[object]) -> None:
+    await operation
