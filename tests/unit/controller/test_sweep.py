@@ -201,6 +201,14 @@ def test_every_delivery_is_lost_and_all_branches_get_their_environment() -> None
     assert len(shop.forge.calls) == 2
 
 
+def test_a_branch_that_can_have_no_environment_is_named_and_is_no_fault() -> None:
+    shop = Shop(FakeForge(heads={"event/1": A, "event/" + "x" * 300: B}))
+    shop.sweep()
+    assert shop.environments == {"event/1": A}
+    assert shop.synced == "InSync"
+    assert shop.message.endswith(f"; without one: event/{'x' * 34}… has 306 bytes; at most 255 are possible")
+
+
 def test_a_stale_environment_gets_the_commit_that_gitlab_says() -> None:
     shop = Shop().there("feature/x")
     shop.forge.heads["feature/x"] = B
