@@ -29,6 +29,7 @@ MEMORY_ENTRIES = 100_000
 
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^<]*?\brel="?next"?(?=[\s;,]|$)')
 _API = "/api/v4/"
+_PAGED = ("x-page", "x-per-page", "x-total")
 _POSITIONS = ("page_token", "cursor", "page")
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Listing(Generic[T]):
         cut: Whether a longer list is cut there; otherwise it is an error.
         per_page: Entries of a full page.
         remember: Whether pages are kept for as long as they do not change; not where entries may be large.
+        proven: Whether an answer without any header about pages, which GitLab always sends, is none. Keyset paging does
+            without, for its total is asked for by itself.
 
     """
 
@@ -60,6 +63,7 @@ class Listing(Generic[T]):
     cut: bool = False
     per_page: int = PER_PAGE
     remember: bool = True
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Page(Generic[T]):
     entries: tuple[T, ...]
     position: tuple[str, str] | None
     total: int | None
+    is_proven: bool = True
 
 
 class Pager:
@@ -116,6 +121,8 @@ class Pager:
         position: tuple[str, str] | None = None
         while True:
             page = await self._page(listing, request if position is None else _at(request, position))
+            if listing.proven and not page.is_proven:
+                raise ForgeUnreliable(f"{doing}: nothing was said of pages; does a proxy answer, or drop X-Page?")
             totals |= set() if page.total is None else {page.total}
             _take(doing, listing, page, found)
             if len(found) >= listing.limit and listing.cut:
@@ -159,7 +166,8 @@ class Pager:
             answer = await self._ask(request)
         entries = _entries(listing, parsed(request.doing, answer))
         self._memory.put(place, answer.headers.get("etag") if listing.remember else None, entries)
-        return _Page(entries, self._next(request, answer), _total(request.doing, answer))
+        is_proven = any(name in answer.headers for name in _PAGED)
+        return _Page(entries, self._next(request, answer), _total(request.doing, answer), is_proven)
 
     def _next(self, request: Request, answer: Answer) -> tuple[str, str] | None:
         """

@@ -173,6 +173,13 @@ def test_no_list_at_all_is_no_empty_list(gitlab: GitLabStandIn) -> None:
         ask(gitlab, lambda client: client.branches(SHOP))
 
 
+def test_no_merge_requests_at_all_must_be_gitlabs_own_words(gitlab: GitLabStandIn) -> None:
+    assert ask(gitlab, lambda client: client.merge_requests(SHOP, source_branch="main")) == ()
+    gitlab.fault("empty", "merge_requests", times=-1)
+    with pytest.raises(ForgeUnreliable, match="nothing was said of pages; does a proxy answer"):
+        ask(gitlab, lambda client: client.merge_requests(SHOP))
+
+
 @pytest.mark.parametrize("fault", ["empty", "half", "ends_early", "skip_page"])
 def test_half_a_list_is_no_list_when_it_lasts(gitlab: GitLabStandIn, fault: str) -> None:
     gitlab.fault(fault, "repository/branches", times=-1)
