@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from envprov.domain.deliveries import BranchEvent
-from envprov.domain.sweep import fork_branch
+from envprov.domain.sweep import fork_branch, is_fork_branch
 from envprov.domain.trail import GONE
 from webhooks.authentic import Headers
 from webhooks.payload import (
@@ -194,7 +194,7 @@ def _repository_update(payload: Payload, key: str | None) -> Delivery:
 
 
 def _change(change: Payload, project_id: int, path: str, key: str | None) -> BranchEvent:
-    branch = as_branch(as_text(change.get("ref"), "ref").removeprefix(_HEADS), "ref")
+    branch = _own_branch(as_text(change.get("ref"), "ref").removeprefix(_HEADS), "ref")
     if change.get("before") is None and change.get("after") is None:
         raise Unserved("a test of a default branch that is not there")
     before, after = as_commit(change.get("before"), "before"), as_commit(change.get("after"), "after")
@@ -281,11 +281,19 @@ def _kind_of_system_hook(payload: Payload) -> str:
 def _source(merge_request: Payload) -> tuple[int, str, bool]:
     """Number, branch and whether it is another project's; a fork that is gone has no number."""
     iid = as_id(merge_request.get("iid"), "iid")
-    branch = as_branch(merge_request.get("source_branch"), "source_branch")
     target = as_id(merge_request.get("target_project_id"), "target_project_id")
     source = merge_request.get("source_project_id")
-    is_fork = source is None or as_id(source, "source_project_id") != target
-    return iid, fork_branch(iid) if is_fork else branch, is_fork
+    if source is None or as_id(source, "source_project_id") != target:
+        return iid, fork_branch(iid), True
+    return iid, _own_branch(merge_request.get("source_branch"), "source_branch"), False
+
+
+def _own_branch(given: object, name: str) -> str:
+    """Name of a branch, which must not be that of a merge request from a fork."""
+    branch = as_branch(given, name)
+    if is_fork_branch(branch):
+        raise Unserved("a branch that is called as a merge request from a fork is")
+    return branch
 
 
 def _ended(action: Action, state: str) -> str:

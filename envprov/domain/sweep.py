@@ -173,7 +173,7 @@ def wishes(
         Commit by branch; merge requests from forks under their own name.
 
     """
-    heads = {branch.name: branch.commit for branch in branches if branch_fault(branch.name) is None}
+    heads = {branch.name: branch.commit for branch in branches if _name_fault(branch.name) is None}
     found = {name: commit for name, commit in heads.items() if project.wants(name)}
     for request in merge_requests:
         is_fork = request.source_project_id != gitlab.id
@@ -192,7 +192,7 @@ def unserved(project: Project, branches: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         f"{branch if len(branch) <= SHOWN_LENGTH else f'{branch[:SHOWN_LENGTH]}…'} {fault}"
         for branch in sorted(branches)
-        if (fault := branch_fault(branch)) is not None and project.wants(branch)
+        if (fault := _name_fault(branch)) is not None and project.wants(branch)
     )
 
 
@@ -342,6 +342,10 @@ def _asks(seen: Seen, commit: str) -> bool:
             return seen.dismissed_at is None or seen.dismissed_at not in {"", commit}
         case Terminating(successor=successor):
             return successor != commit
+
+
+def _name_fault(branch: str) -> str | None:
+    return branch_fault(branch) or ("is called as a merge request from a fork is" if is_fork_branch(branch) else None)
 
 
 def _was_pushed(seen: Seen) -> bool:

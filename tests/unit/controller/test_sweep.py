@@ -466,6 +466,16 @@ def test_a_fork_gets_an_environment_only_if_a_rule_allows_it(spec: dict[str, Any
     assert shop.environments == expected
 
 
+def test_a_branch_that_is_called_as_a_fork_is_takes_nothing_from_the_fork() -> None:
+    shop = Shop(FakeForge(heads={fork_branch(9): B}), spec=FORKS)
+    shop.forge.requests = [request(9, "b", source=8, sha=C), request(10, fork_branch(9), sha=B)]
+    shop.sweep()
+    assert shop.environments == {fork_branch(9): C}
+    shop.forge.requests = []
+    shop.sweep_twice()
+    assert shop.environments == {}
+
+
 def test_a_doubted_deletion_is_resolved_by_asking_for_the_branch() -> None:
     shop = Shop().there("a", "b")
     shop.book.doubts = {"a": B, "b": B}

@@ -67,6 +67,11 @@ ODD = [
     ("long name", "x" * 256, "a branch whose name has 256 bytes; at most 255 are possible"),
     ("branch HEAD", "HEAD", "a branch whose name is 'HEAD', which Git reserves"),
     ("branch that reads as an option", "-x", "a branch whose name begins with '-'"),
+    (
+        "branch that reads as a fork's",
+        "merge-requests/12/head",
+        "a branch that is called as a merge request from a fork is",
+    ),
 ]
 """Branches that Git lets be pushed; a 4xx for them would count against the hook."""
 
