@@ -235,7 +235,7 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
         projects = Informer(
             client, resources.PROJECTS, namespace=settings.platform.control_namespace, transform=keep_all
         )
-        store = Environments(client, settings.platform.control_namespace)
+        store = Environments(client, settings.platform.control_namespace, asks=settings.gitlab.url is not None)
         reader = ProjectReader()
         app = create_app(
             store,
