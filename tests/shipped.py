@@ -181,6 +181,12 @@ class Installation:
             path.write_text(yaml.safe_dump(_as_token(entry, token, self.cluster.kubeconfig.parent)))
         return path
 
+    def envprov(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run envprov as the administrator."""
+        command = [str(Path(sys.executable).parent / "envprov"), *args, "--kubeconfig", str(self.cluster.kubeconfig)]
+        environment = self.environment()
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
+
     def helm(self, *args: str) -> str:
         """Run Helm as the administrator; returns its output."""
         command = [str(self.cluster.binaries / "helm"), "--kubeconfig", str(self.cluster.kubeconfig), *args]

@@ -313,6 +313,10 @@ def test_ledger_that_was_deleted_or_spoilt_is_made_anew(cluster: Cluster, namesp
             await ledger.refresh()
             assert ledger.names() == {"b"}
             assert not ledger.entries()
+            body = {"data": {"b": "[" * 100_000}}
+            await client.merge_patch(resources.CONFIG_MAPS, NAME, namespace, body, manager="tests")
+            await ledger.refresh()
+            assert not ledger.entries()
             assert ledger.cluster_budget() is None
             await ledger.say_cluster_budget({"cpu": "200"})
             assert ledger.cluster_budget() == {"cpu": "200"}
@@ -336,6 +340,54 @@ def test_full_ledger_says_so_before_the_api_server_does(cluster: Cluster, namesp
             await ledger.put("b", entry())
             with pytest.raises(Invalid, match=f"ConfigMap {NAME} in namespace {namespace} is full with 3 environments"):
                 await ledger.put("c", entry())
+
+    asyncio.run(story())
+
+
+def test_full_ledger_stops_only_those_for_whom_a_budget_counts(cluster: Cluster, namespace: str) -> None:
+    async def story(project: Project) -> tuple[object, object, list[str]]:
+        async with office(cluster, namespace, project) as there:
+            ledger = there.budget.ledger
+            await ledger.put("filling", entry())
+            body = {"data": {"filling": "x" * (LIMIT_BYTES - 100)}}
+            await there.client.merge_patch(resources.CONFIG_MAPS, NAME, namespace, body, manager="tests")
+            await ledger.refresh()
+            await there.make("a")
+            desired = await there.desired("a")
+            seen = [there.budget.admission(desired, state) for state in (NamespaceState.OURS, NamespaceState.MISSING)]
+            try:
+                await there.admit(desired)
+                said = []
+            except Invalid as error:
+                said = [str(error)]
+            cluster.kubectl("delete", "cm", NAME, "-n", namespace)
+            cluster.kubectl("delete", "env", desired.identity.name, "-n", namespace)
+            await eventually_async(lambda: _all_empty([there]), message="the ledger stays")
+            return seen[0], seen[1], said
+
+    there, new, said = asyncio.run(story(shop()))
+    assert (there, new, said) == (Admitted(), Admitted(), [])
+    there, new, said = asyncio.run(story(shop(environments=9)))
+    assert there == Admitted()
+    assert isinstance(new, Room)
+    assert "is full with 1 environments" in said[0]
+
+
+def test_ledger_that_lost_its_labels_is_found_again(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace, shop(environments=1)) as there:
+            await there.make("a")
+            await there.make("b")
+            await there.admit(await there.desired("a"))
+            cluster.kubectl("label", "cm", NAME, "-n", namespace, f"{RECORD}-")
+            await eventually_async(lambda: _all_empty([there]), message="the cache still sees it")
+            late = await there.desired("b")
+            await there.admit(late)  # by a ledger that seems to be empty, and is read again before anything is written
+            assert sorted(there.budget.ledger.names()) == [slug("shop", "a")]
+            assert isinstance(there.budget.admission(late, NamespaceState.MISSING), Waiting)
+            await there.budget.ledger.say_cluster_budget({"cpu": "1"})  # the next write mends it
+            labels = cluster.kubectl("get", "cm", NAME, "-n", namespace, "-o", "jsonpath={.metadata.labels}")
+            assert RECORD in labels
 
     asyncio.run(story())
 
