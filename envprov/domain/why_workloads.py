@@ -173,8 +173,14 @@ def _pods(evidence: Evidence) -> Iterator[Symptom]:
         if fault is not None and is_answer:
             found.setdefault(fault.cause, []).append((pod, fault))
     for cause, faults in found.items():
-        pod, fault = faults[0]
+        pod, fault = max(faults, key=_tells_most)
         yield _pod_symptom(evidence, pod, fault, len(faults) - 1, cause)
+
+
+def _tells_most(found: tuple[Manifest, Fault]) -> tuple[bool, str]:
+    """A pod that is there before one that has ended; of those the newest, as each is a try of its own."""
+    pod, _ = found
+    return not _is_over(pod), text(within(pod, "metadata").get("creationTimestamp")) if _is_over(pod) else ""
 
 
 def unexplained(evidence: Evidence) -> tuple[Manifest, ...]:
@@ -250,7 +256,7 @@ def _looked_for(evidence: Evidence, fault: Fault) -> Iterator[Fact]:
         for words in fault.quoted:
             _, found, rest = words.partition(f'{kind} "')
             name = rest.partition('"')[0]
-            if found and "not found" in rest:
+            if found and "not found" in rest and (part not in evidence.unread or name in there):
                 label = "Secret" if kind == "secret" else "ConfigMap"
                 yield Fact(f"{label} {name}", "is there now" if name in there else "is not there, looked for just now")
 
@@ -276,15 +282,23 @@ def _has_other_answer(evidence: Evidence, pod: Manifest) -> bool:
     """Whether something else tells of a pod that has failed: its Job, or the pods that came after it."""
     owners = list(mappings(within(pod, "metadata").get("ownerReferences")))
     kinds = {text(owner.get("kind")) for owner in owners}
-    if "Job" in kinds:
-        return True
     uids = {text(owner.get("uid")) for owner in owners}
+    if "Job" in kinds:
+        jobs = [job for job in evidence.of(Part.JOBS) if text(within(job, "metadata").get("uid")) in uids]
+        return not any(_is_tried_again(job) for job in jobs)
     return any(
         other is not pod
         and is_ready(other)
         and any(text(entry.get("uid")) in uids for entry in mappings(within(other, "metadata").get("ownerReferences")))
         for other in evidence.of(Part.PODS)
     )
+
+
+def _is_tried_again(job: Manifest) -> bool:
+    """Whether a Job makes another pod after one that has failed: it says nothing itself until it gives up."""
+    is_over = any(condition_of(job, kind).get("status") == "True" for kind in ("Complete", "Failed"))
+    is_timed = any(owner.get("kind") == "CronJob" for owner in mappings(within(job, "metadata").get("ownerReferences")))
+    return not is_over and not is_timed
 
 
 def _is_of(evidence: Evidence, pod: Manifest, fact: Fact) -> bool:

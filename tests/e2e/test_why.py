@@ -791,5 +791,5 @@ def test_a_person_reads_a_paragraph_the_evidence_and_the_next_step(stuck: Stuck)
 
 
 def test_a_pod_that_no_scheduler_looks_at(long_ago: Stuck) -> None:
-    said = long_ago.until("SchedulerSilent", within=45)
+    said = long_ago.until("SchedulerSilent", within=90)
     assert "pod ignored has not been looked at by the scheduler nobody" in said.summary

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -417,6 +419,29 @@ def test_a_finalizer_of_a_job_is_blamed_once_its_pod_has_long_ended(
     assert (said.cause, words in said.summary) == (cause, True)
 
 
+def test_a_hook_that_fails_again_and_again_is_told_before_kubernetes_gives_up() -> None:
+    hook = {"name": "migrate", "uid": "u-job", "annotations": {"helm.sh/hook": "pre-install"}}
+    owner = {"ownerReferences": [{"kind": "Job", "name": "migrate", "uid": "u-job"}]}
+    tries = [pod(name, phase="Failed", containerStatuses=[container(BAD_END)]) for name in ("m-1", "m-2")]
+    for minute, one in enumerate(tries):
+        one["metadata"] |= owner | {"creationTimestamp": f"2026-11-24T11:5{minute}:00Z"}
+    job: Manifest = {"kind": "Job", "metadata": hook, "status": {"startTime": "2026-11-24T11:59:00Z", "failed": 2}}
+    said = diagnose(seen({Part.JOBS: (job,), Part.PODS: tuple(tries)}))
+    assert said.cause is Cause.CRASH_LOOP
+    assert "hook Job migrate (pre-install) does not end: pod m-2 has ended: container web ended with exit code 3" in (
+        said.summary
+    )
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}  # a later try went well
+    assert diagnose(seen({Part.JOBS: (job,), Part.PODS: tuple(tries)})).cause is not Cause.CRASH_LOOP
+
+
+@pytest.mark.parametrize("branch", ["feature/it's", "a;reboot", "$(id)", "event/日本 語"])
+def test_what_to_do_can_be_pasted(branch: str) -> None:
+    evidence = replace(seen({Part.RECORD: ()}), branch=branch, items={Part.RECORD: (), Part.PROJECTS: (PROJECT,)})
+    command = diagnose(evidence).next[0]
+    assert shlex.split(command) == ["envprov", "up", branch, "--project", "shop"]
+
+
 def test_what_to_do_names_the_group_of_a_kind_that_kubernetes_has_too() -> None:
     held = {
         "apiVersion": "serving.knative.dev/v1",
@@ -478,6 +503,11 @@ FIELD_NAMES = (
     "gitlab rules branches",
 )
 FIELDS = [name for row in FIELD_NAMES for name in row.split()]
+BAD_END = {"terminated": {"exitCode": 3}}
+PROJECT: Manifest = {
+    "metadata": {"name": "shop"},
+    "spec": {"chart": {"local": {"path": "x"}}, "rules": [{"branches": ["*"]}]},
+}
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
