@@ -145,7 +145,7 @@ class LiveBudget:
         held = entry if entry and (entry.uid == identity.uid or is_there) else None
         is_exempt = held is None and self._needs_no_entry(identity.project, is_there=is_there)
         if is_exempt or held == replace(given, at=held.at if held else ""):
-            return Admitted()
+            return Admitted(held)
         # It was there before the budget, or before the ledger was lost; and what becomes no larger spends nothing.
         if is_there if held is None else within(cost_of(desired.size), cost_of(held.size)):
             return Room(given, asks=False)
@@ -158,7 +158,7 @@ class LiveBudget:
 
     async def admit(self, admit: Admit) -> None:
         """
-        Enter an environment into the ledger, unless there is no room for it any more.
+        Enter an environment into the ledger, unless there is no room for it any more; or take it out.
 
         Raises:
             Conflict: Others wrote in between, each time.
@@ -169,6 +169,10 @@ class LiveBudget:
 
         async def write() -> None:
             held = self.ledger.entries().get(name)
+            if entry is None:
+                if held is not None and held.uid == admit.identity.uid and not self._is_there(name):
+                    await self.ledger.remove(name)
+                return
             held = held if held and (held.uid == entry.uid or self._is_there(name)) else None
             if admit.asks:
                 place = self._place(name, entry.size, held)

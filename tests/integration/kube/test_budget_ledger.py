@@ -228,6 +228,24 @@ def test_what_is_there_already_is_admitted_without_asking(cluster: Cluster, name
     asyncio.run(story())
 
 
+def test_what_is_refused_gives_its_room_back_unless_it_is_there(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace, shop(environments=1)) as there:
+            await there.make("a")
+            desired = await there.desired("a")
+            await there.admit(desired)
+            other = replace(desired.identity, uid="another")
+            await there.budget.admit(Admit(other, None, asks=False))
+            held = there.budget.admission(desired, NamespaceState.MISSING)
+            assert isinstance(held, Admitted)
+            assert held.held is not None
+            await there.budget.admit(Admit(desired.identity, None, asks=False))
+            assert there.budget.ledger.names() == frozenset()
+            await there.budget.admit(Admit(desired.identity, None, asks=False))  # a second time does nothing
+
+    asyncio.run(story())
+
+
 def test_size_that_grows_waits_with_the_old_one_and_shrinks_at_once(cluster: Cluster, namespace: str) -> None:
     async def story() -> None:
         async with office(cluster, namespace, shop(requests={"cpu": "2"})) as there:
