@@ -161,7 +161,7 @@ def test_a_host_of_what_stands_is_reserved_although_nobody_has_noted_it(own: Ins
 
     def up(branch: str) -> None:
         asked = own.envprov("up", branch, "--project", "shop", "--no-wait")
-        assert asked.returncode == 0, asked.stderr
+        assert asked.exit_code == 0, asked.output
 
     def leases() -> list[str]:
         found = own.cluster.kubectl(
