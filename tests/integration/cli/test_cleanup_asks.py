@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.eventually import eventually
-from tests.integration.cli.calling import Cli, condition
+from tests.integration.cli.calling import MOMENT, Cli, condition
 from tests.shipped import Installation, installed
 
 UNLOCK = "envprov.io/unlock"
@@ -93,3 +93,17 @@ def test_what_is_not_done_in_time_is_told_with_what_the_controller_says(cli: Cli
     said = cleaner.call("cleanup", "-o", "json", "--settings", str(settings))
     assert said.returncode == 1
     assert f"release {name}: asked for, and not done within 1 s: a hook does not end" in said.stderr
+
+
+def test_two_at_once_do_everything_once_and_neither_fails(cli: Cli, cleaner: Cli) -> None:
+    cli.project("shop")
+    names = {cli.record(f"over/{number}", lifetime={"kind": "until", "at": MOMENT}) for number in range(6)}
+    for name in names:
+        cli.report(name, observedGeneration=1)
+    both = [cleaner.start("cleanup", "-o", "json") for _ in range(2)]
+    for process in both:
+        said, complained = process.communicate(timeout=60)
+        assert process.returncode == 0, complained
+        actions = {row["action"] for row in json.loads(said)}
+        assert actions <= {"delete: done", "delete: not now, it has changed meanwhile"}
+    assert [item for item in cli.get("env") if "deletionTimestamp" not in item["metadata"]] == []
