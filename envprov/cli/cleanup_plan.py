@@ -270,12 +270,11 @@ class _Plan:
         ]
 
     async def holds(self, namespaces: Sequence[dict[str, Any]]) -> tuple[OrphanHold, ...]:
-        """Holds of environments that are gone, wherever those were."""
+        """Holds of environments that are gone."""
         accounts = await self.session.client.list(SERVICE_ACCOUNTS, metadata_only=True)
-        if not holders_gone(namespaces, accounts.items, ()):
-            return ()
-        live = await self.session.client.list(ENVIRONMENTS, metadata_only=True)
-        return holders_gone(namespaces, accounts.items, {item["metadata"]["uid"] for item in live.items})
+        live = await self.session.client.list(ENVIRONMENTS, self.session.namespace, metadata_only=True)
+        uids = {item["metadata"]["uid"] for item in live.items}
+        return holders_gone(namespaces, accounts.items, uids, control_namespace=self.session.namespace)
 
     async def _end(self, environment: Environment) -> None:
         name, project = environment.name, environment.spec.project

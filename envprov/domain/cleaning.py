@@ -194,15 +194,16 @@ class OrphanHold:
 
 
 def holders_gone(
-    namespaces: Iterable[Manifest], accounts: Iterable[Manifest], live: Collection[str]
+    namespaces: Iterable[Manifest], accounts: Iterable[Manifest], live: Collection[str], *, control_namespace: str
 ) -> tuple[OrphanHold, ...]:
     """
-    Holds of environments that are gone.
+    Holds of environments of ours that are gone, on whatever they are.
 
     Args:
         namespaces: All of the cluster; metadata is enough.
         accounts: All ServiceAccounts, likewise; both read before *live*, since who holds is on record before.
-        live: UIDs of all Environments of the cluster.
+        live: UIDs of our Environments.
+        control_namespace: Where those are. Holds of others are for their own cleanup.
 
     Returns:
         One for each ServiceAccount; and one for a Namespace that is held without any ServiceAccount in it being so.
@@ -215,19 +216,26 @@ def holders_gone(
         holds = read_holds(item)
         inside |= {(account.namespace, hold.key) for hold in holds}
         what = f"hold on ServiceAccount {account}"
-        found += [OrphanHold(_ownerless(what, hold), account, hold.key) for hold in _dead(holds, live)]
+        found += [
+            OrphanHold(_ownerless(what, hold), account, hold.key) for hold in _dead(holds, live, control_namespace)
+        ]
     for item in namespaces:
         name = item["metadata"]["name"]
-        left = [hold for hold in _dead(read_holds(item), live) if (name, hold.key) not in inside]
+        dead = _dead(read_holds(item), live, control_namespace)
+        left = [hold for hold in dead if (name, hold.key) not in inside]
         found += [
             OrphanHold(_ownerless(f"hold on Namespace {name}", hold), Account(name, ""), hold.key) for hold in left
         ]
     return tuple(found)
 
 
-def _dead(holds: Iterable[Hold], live: Collection[str]) -> tuple[Hold, ...]:
+def _dead(holds: Iterable[Hold], live: Collection[str], control_namespace: str) -> tuple[Hold, ...]:
     return tuple(
-        hold for hold in holds if hold.holder.kind == ENVIRONMENT and hold.holder.uid and hold.holder.uid not in live
+        hold
+        for hold in holds
+        if (hold.holder.kind, hold.holder.namespace) == (ENVIRONMENT, control_namespace)
+        and hold.holder.uid
+        and hold.holder.uid not in live
     )
 
 

@@ -189,9 +189,11 @@ def test_holds_of_environments_that_are_gone() -> None:
     pod = Hold(Holder("Deployment", "prod", "web", "uid-c"), NOW)
     declared = Hold(Holder("External", "", "team"), NOW)
     alone = Hold(Holder("Environment", CONTROL, "d", "uid-d"), NOW)
-    account = held("deployer", gone, there, pod, declared)
+    theirs = Hold(Holder("Environment", "another-envprov", "e", "uid-e"), NOW)
+    account = held("deployer", gone, there, pod, declared, theirs)
     account["metadata"]["namespace"] = "shared"
-    found = holders_gone([held("shared", gone, there, pod, declared, alone), held("other")], [account], {"uid-b"})
+    namespaces = [held("shared", gone, there, pod, declared, alone, theirs), held("other")]
+    found = holders_gone(namespaces, [account], {"uid-b"}, control_namespace=CONTROL)
     assert [(one.found.why, one.found.what, one.key) for one in found] == [
         (Why.HOLDER_GONE, "hold on ServiceAccount shared/deployer", gone.key),
         (Why.HOLDER_GONE, "hold on Namespace shared", alone.key),  # a release that was cut off in between
