@@ -9,6 +9,7 @@ import pytest
 from envprov.domain.checking import Blind
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import Desired, desire
+from envprov.domain.environment import BranchFileStatus
 from envprov.domain.findings import Finding, Severity
 from tests.unit import builders, facts
 from tests.unit.builders import NAMESPACE, SLUG
@@ -415,7 +416,17 @@ def test_rules_about_services_of_others_hold_for_the_whole_mesh(manifest: Manife
     assert found(manifest, scopes=served) == []
 
 
-# --- What it asks the cluster
+# --- The branch's own file, and what the chart asks the cluster
+
+
+def test_a_file_that_does_not_count_is_told() -> None:
+    file = BranchFileStatus(revision="a" * 40, looked="b" * 40, fault=".envprov.yaml: line 1: size is unknown")
+    desired = desire(builders.environment(), builders.project(), builders.platform(), file)
+
+    [finding] = found(desired=desired)
+
+    assert (finding.reason, finding.severity) == ("BranchFileIgnored", Severity.WARNING)
+    assert finding.message == (".envprov.yaml: line 1: size is unknown; what commit aaaaaaaaaaaa says stays in force")
 
 
 @pytest.mark.parametrize(
