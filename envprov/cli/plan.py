@@ -24,9 +24,9 @@ from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.checks.server import UNTRIED
 from envprov.domain.cost import cost
-from envprov.domain.desired import Desired, desire
+from envprov.domain.desired import INSTALLER, Desired, desire
 from envprov.domain.environment import API_VERSION, Environment, parse_environment
-from envprov.domain.errors import ConfigError, Forbidden, NotOwned
+from envprov.domain.errors import ConfigError, Forbidden, NotOwned, Unavailable
 from envprov.domain.findings import Finding, downgrade
 from envprov.domain.hosts import own_host
 from envprov.domain.names import slug
@@ -185,7 +185,7 @@ async def _draft(planner: Planner, release: ReleaseSpec, *, is_upgrade: bool) ->
     installer = service_account_user(release.namespace, release.installer)
     try:
         return await planner.draft(release, is_upgrade=True, lookup_as=installer)
-    except Forbidden:  # few may act as the installer; whoever may edit the environment sees there what it sees
+    except (Forbidden, Unavailable):  # Helm 4 calls a cluster unreachable in which one may not act as the installer
         return await planner.draft(release, is_upgrade=True, lookup_as="")
 
 
@@ -193,9 +193,13 @@ async def _try(client: KubeClient, given: Given, *, exists: bool) -> tuple[Findi
     """What the API server says to each object, in the environment's namespace or in a scratch one."""
     desired = given.desired
     if exists:
-        return await Trial(client, desired.identity.namespace).run(given)
+        home = desired.identity.namespace
+        tried = await Trial(client.acting_as(service_account_user(home, INSTALLER)), home).run(given)
+        if any("cannot impersonate" in finding.message for finding in tried):
+            tried = await Trial(client, home, is_installer=False).run(given)
+        return tried
     try:
         async with scratch(client, desired, lambda: datetime.now(UTC)) as namespace:
-            return await Trial(client, namespace).run(given)
+            return await Trial(client, namespace, is_installer=False).run(given)
     except Forbidden as error:
         return (UNTRIED.found(None, "", f"the objects were not tried on the API server: {error}"),)

@@ -38,10 +38,10 @@ async def file_of(
     if project.spec.gitlab is None or not project.spec.branch_file.read:
         return None
     checkout = _checkout(chart, str(project.spec.gitlab.project)) if chart is not None else None
-    if checkout is not None:
-        found = _settled(settings, project, environment, _read(checkout / FILE))
-    else:
+    if checkout is None:
         found = await _at_commit(settings, project, environment)
+    else:
+        found = _settled(settings, project, environment, _read(checkout / FILE))
     return found.model_copy(update={"chart": None}) if found is not None and chart is not None else found
 
 

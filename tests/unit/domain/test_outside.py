@@ -8,9 +8,11 @@ import pytest
 
 from envprov.domain.checking import Blind
 from envprov.domain.checks.catalogue import check
+from envprov.domain.checks.server import judge
 from envprov.domain.desired import Desired, desire
 from envprov.domain.environment import BranchFileStatus
-from envprov.domain.findings import Finding, Severity
+from envprov.domain.errors import EnvprovError, Forbidden, Invalid, Unavailable
+from envprov.domain.findings import Finding, Severity, Subject
 from tests.unit import builders, facts
 from tests.unit.builders import NAMESPACE, SLUG
 
@@ -437,3 +439,23 @@ def test_what_a_chart_asks_in_vain_is_told(said: tuple[str, Severity], *, fails:
 
     assert (finding.reason, finding.severity) == said
     assert "nodes is forbidden" in finding.message
+
+
+# --- What the API server says in a dry run
+
+SUBJECT = Subject("v1", "Secret", NAMESPACE, "shop")
+NO_RIGHT = 'secrets "shop" is forbidden: User "ada" cannot patch resource "secrets" in API group ""'
+NO_ROOM = 'secrets "shop" is forbidden: exceeded quota: envprov, requested: count/secrets=1'
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        pytest.param(Forbidden(NO_RIGHT), ("RefusedByServer", "NotTried"), id="rights are whose they are"),
+        pytest.param(Forbidden(NO_ROOM), ("RefusedByServer", "RefusedByServer"), id="the quota is everybody's"),
+        pytest.param(Invalid("unknown field"), ("RefusedByServer", "RefusedByServer"), id="so is what is wrong"),
+        pytest.param(Unavailable("no answer"), ("NotTried", "NotTried"), id="no answer is none"),
+    ],
+)
+def test_a_refusal_counts_for_whom_it_is_meant(error: EnvprovError, reasons: tuple[str, str]) -> None:
+    assert tuple(judge(SUBJECT, error, is_installer=who).reason for who in (True, False)) == reasons
