@@ -30,7 +30,11 @@ _RIGHTS = re.compile(r"\bcannot \S+ (resource|path) |is attempting to grant RBAC
 """What RBAC says; quota and admission speak otherwise, and to everybody alike."""
 
 
-def judge(subject: Subject, error: EnvprovError, *, is_installer: bool = True) -> Finding:
+_UNKNOWN_FIELD = re.compile(r"\.\S+: field not declared in schema")
+_WRONG_VALUE = re.compile(r"\.\S+: (?!field not declared in schema)")
+
+
+def judge(subject: Subject, error: EnvprovError, *, is_installer: bool = True, drops_unknown: bool = False) -> Finding:
     """
     What an answer to a dry run means.
 
@@ -38,9 +42,12 @@ def judge(subject: Subject, error: EnvprovError, *, is_installer: bool = True) -
         subject: The object that was sent.
         error: What came back.
         is_installer: Whether it was sent as who will make it; that somebody else has no right to it says nothing.
+        drops_unknown: Whether it will be made by a request that only warns of unknown fields, as Helm 3 makes it.
 
     """
     said = str(error)
+    if drops_unknown and _UNKNOWN_FIELD.search(said) and not _WRONG_VALUE.search(said):
+        return UNTRIED.found(subject, "", f"a field will be left out: {said}", "correct the field")
     if not is_installer and isinstance(error, Forbidden) and _RIGHTS.search(said):
         return UNTRIED.found(subject, "", f"it could not be tried on the API server: {said}")
     if isinstance(error, Forbidden | Invalid) and _NO_DRY_RUN not in said:

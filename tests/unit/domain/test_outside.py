@@ -459,3 +459,16 @@ NO_ROOM = 'secrets "shop" is forbidden: exceeded quota: envprov, requested: coun
 )
 def test_a_refusal_counts_for_whom_it_is_meant(error: EnvprovError, reasons: tuple[str, str]) -> None:
     assert tuple(judge(SUBJECT, error, is_installer=who).reason for who in (True, False)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (".spec.replcas: field not declared in schema", "NotTried"),
+        ("errors:\n  .a: field not declared in schema\n  .b: expected string", "RefusedByServer"),
+        ("spec.ports[0].port: must be between 1 and 65535", "RefusedByServer"),
+    ],
+)
+def test_an_unknown_field_stops_only_who_applies(said: str, reason: str) -> None:
+    assert judge(SUBJECT, Invalid(said)).reason == "RefusedByServer"
+    assert judge(SUBJECT, Invalid(said), drops_unknown=True).reason == reason
