@@ -128,10 +128,12 @@ class Judge:
             PlanRefused: What it would not take, and why.
 
         """
-        if draft.is_upgrade and not await self.planner.helm.applies():
+        applies = await self.planner.helm.applies()
+        if draft.is_upgrade and not applies:
             return  # a dry run would keep what Helm 3 takes away, and refuse what it does well
         given = Given(desired, draft.objects, await self.planner.facts.served(draft.objects))
-        trial = Trial(self.client.acting_as(_installer(desired.identity)), desired.identity.namespace)
+        installer = self.client.acting_as(_installer(desired.identity))
+        trial = Trial(installer, desired.identity.namespace, applies=applies)
         findings = downgrade(await trial.run(given), desired.checks.warn_only)
         if refusing(findings):
             raise PlanRefused(findings)

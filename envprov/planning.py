@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ DRAFTS_KEPT = 256
 SEEN_SECONDS = 30.0
 """How long a chart that asked the cluster while it was rendered counts as what it would be now."""
 LIGHT_BYTES = 400_000
-"""A chart below this size makes no release that is too large: its templates would have to render ten times as much."""
+"""A release whose chart and objects have less together is not too large, however badly they can be packed."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Planner:
     async def _drafted(self, spec: ReleaseSpec, alone: Setting, seeing: Setting) -> Draft:
         asks = await asyncio.to_thread(looks_up, Path(spec.chart.reference), spec.values)
         setting = seeing if asks else alone
-        (objects, blind), size = await asyncio.gather(self._render(spec, setting), self._weigh(spec))
+        objects, blind = await self._render(spec, setting)
+        size = await self._weigh(spec, objects)
         draft = Draft(spec, spec.labels[DIGEST], objects, setting.is_upgrade, size, asks, blind)
         self._drafts[_key(spec, setting)] = draft, self.clock()
         if len(self._drafts) > DRAFTS_KEPT:
@@ -190,8 +192,8 @@ class Planner:
             objects = await self.helm.render(spec, replace(setting, lookup_as=None))
             return objects, Blind(str(error), fails=isinstance(error, RenderFailed) and setting.lookup_as != "")
 
-    async def _weigh(self, spec: ReleaseSpec) -> int | None:
-        if await asyncio.to_thread(_size_of, Path(spec.chart.reference)) < LIGHT_BYTES:
+    async def _weigh(self, spec: ReleaseSpec, objects: tuple[Manifest, ...]) -> int | None:
+        if await asyncio.to_thread(_size_of, Path(spec.chart.reference), objects) < LIGHT_BYTES:
             return None
         try:
             return await self.helm.weigh(spec)
@@ -199,13 +201,10 @@ class Planner:
             return None  # it needs the cluster to render; the API server has the last word
 
 
-def _size_of(folder: Path) -> int:
-    """Bytes of a chart's own files; those of its dependencies are not stored with the release."""
-    return sum(
-        file.stat().st_size
-        for file in folder.rglob("*")
-        if file.is_file() and file.relative_to(folder).parts[0] != "charts"
-    )
+def _size_of(folder: Path, objects: tuple[Manifest, ...]) -> int:
+    """Bytes of a chart's own files, and of what it renders; files of its dependencies are not stored with a release."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.relative_to(folder).parts[0] != "charts")
+    return sum(file.stat().st_size for file in files) + len(json.dumps(objects))
 
 
 def _key(spec: ReleaseSpec, setting: Setting) -> tuple[str, ...]:

@@ -28,13 +28,17 @@ class Trial:
     A dry run of a whole chart.
 
     Attributes:
-        client: Speaks to the API server, as whoever would deploy the chart.
+        client: Speaks to the API server, best as whoever would deploy the chart.
         namespace: Where the objects of the environment's own namespace are tried.
+        is_installer: Whether that is who would deploy it, so that its rights are part of the answer.
+        applies: Whether Helm would apply the objects, as the trial does; Helm 3 creates them, and loses unknown fields.
 
     """
 
     client: KubeClient
     namespace: str
+    is_installer: bool = True
+    applies: bool = True
 
     async def run(self, given: Given) -> tuple[Finding, ...]:
         """
@@ -58,7 +62,7 @@ class Trial:
                         _resource(given, item), made.apart(item, self.namespace), manager=MANAGER
                     )
                 except EnvprovError as error:
-                    return judge(item.subject, error)
+                    return judge(item.subject, error, is_installer=self.is_installer, drops_unknown=not self.applies)
             return None
 
         triable = [item for item in given.items if item.subject.namespace == home and _can_try(given, item, made)]

@@ -24,9 +24,9 @@ from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.checks.server import UNTRIED
 from envprov.domain.cost import cost
-from envprov.domain.desired import Desired, desire
+from envprov.domain.desired import INSTALLER, Desired, desire
 from envprov.domain.environment import API_VERSION, Environment, parse_environment
-from envprov.domain.errors import ConfigError, Forbidden, NotOwned
+from envprov.domain.errors import ConfigError, Forbidden, NotOwned, Unavailable
 from envprov.domain.findings import Finding, downgrade
 from envprov.domain.hosts import own_host
 from envprov.domain.names import slug
@@ -144,8 +144,11 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         hosts = {*rendered.hosts, *((own,) if (own := own_host(desired)) else ())}
         reserved = await Reservations(client, session.namespace).look(desired.identity, hosts)
         given = await planner.given(desired, draft, reserved)
-        can_try = await planner.helm.applies() or not draft.is_upgrade
-    tried = await _try(client, given, exists=seen) if can_try else (UNTRIED.found(None, "", _NO_TRIAL),)
+        applies = await planner.helm.applies()
+    if applies or not draft.is_upgrade:
+        tried = await _try(given, Trial(client, desired.identity.namespace, applies=applies), exists=seen)
+    else:
+        tried = (UNTRIED.found(None, "", _NO_TRIAL),)
     needs = needs_of(given)
     prices = settings.platform.prices
     return Outlook(
@@ -185,17 +188,21 @@ async def _draft(planner: Planner, release: ReleaseSpec, *, is_upgrade: bool) ->
     installer = service_account_user(release.namespace, release.installer)
     try:
         return await planner.draft(release, is_upgrade=True, lookup_as=installer)
-    except Forbidden:  # few may act as the installer; whoever may edit the environment sees there what it sees
+    except (Forbidden, Unavailable):  # Helm 4 calls a cluster unreachable in which one may not act as the installer
         return await planner.draft(release, is_upgrade=True, lookup_as="")
 
 
-async def _try(client: KubeClient, given: Given, *, exists: bool) -> tuple[Finding, ...]:
+async def _try(given: Given, trial: Trial, *, exists: bool) -> tuple[Finding, ...]:
     """What the API server says to each object, in the environment's namespace or in a scratch one."""
-    desired = given.desired
+    mine = replace(trial, is_installer=False)
     if exists:
-        return await Trial(client, desired.identity.namespace).run(given)
+        installer = trial.client.acting_as(service_account_user(trial.namespace, INSTALLER))
+        tried = await replace(trial, client=installer).run(given)
+        if any("cannot impersonate" in finding.message for finding in tried):
+            tried = await mine.run(given)
+        return tried
     try:
-        async with scratch(client, desired, lambda: datetime.now(UTC)) as namespace:
-            return await Trial(client, namespace).run(given)
+        async with scratch(trial.client, given.desired, lambda: datetime.now(UTC)) as namespace:
+            return await replace(mine, namespace=namespace).run(given)
     except Forbidden as error:
         return (UNTRIED.found(None, "", f"the objects were not tried on the API server: {error}"),)

@@ -12,7 +12,7 @@ from envprov.domain.document import SIZE_LIMIT_BYTES
 from envprov.domain.environment import BranchFileStatus, Environment
 from envprov.domain.errors import ConfigError, InvalidBranchFile
 from envprov.domain.project import Project
-from envprov.domain.settled import check_settled, is_settled, reads_file, settle
+from envprov.domain.settled import check_settled, is_settled, keep, reads_file, settle
 from envprov.forge_wiring import forge_of
 from envprov.gitlab.branch_files import BranchFileReader
 from envprov.settings import Settings
@@ -31,17 +31,17 @@ async def file_of(
         chart: Folder of ``--chart``: it is deployed whatever chart the file names, and the file of its checkout counts.
 
     Raises:
-        InvalidBranchFile: It is wrong, and the environment would stay as it is; says all that is wrong.
+        InvalidBranchFile: It is wrong, and there was no good one before; says all that is wrong.
         EnvprovError: GitLab did not answer.
 
     """
     if project.spec.gitlab is None or not project.spec.branch_file.read:
         return None
     checkout = _checkout(chart, str(project.spec.gitlab.project)) if chart is not None else None
-    if checkout is not None:
-        found = _settled(settings, project, environment, _read(checkout / FILE))
-    else:
+    if checkout is None:
         found = await _at_commit(settings, project, environment)
+    else:
+        found = _settled(settings, project, environment, _read(checkout / FILE))
     return found.model_copy(update={"chart": None}) if found is not None and chart is not None else found
 
 
@@ -60,16 +60,15 @@ async def _at_commit(settings: Settings, project: Project, environment: Environm
                 f"counts as the controller has last seen it{'' if known else ': not at all'}"
             )
             return known
-        raw = await BranchFileReader(forge).branch_file(project.spec.gitlab.project, revision)
+        try:
+            raw = await BranchFileReader(forge).branch_file(project.spec.gitlab.project, revision)
+        except InvalidBranchFile as error:
+            return keep(environment, error)
     return _settled(settings, project, environment, raw)
 
 
 def _settled(settings: Settings, project: Project, environment: Environment, raw: bytes | None) -> BranchFileStatus:
-    sizes = settings.platform.sizes
-    found = settle(environment, project, sizes, raw, now=datetime.now(UTC))
-    if found.fault:
-        raise InvalidBranchFile(found.fault)
-    return found
+    return settle(environment, project, settings.platform.sizes, raw, now=datetime.now(UTC))
 
 
 def _checkout(chart: Path, repository: str) -> Path | None:

@@ -24,7 +24,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[EnvprovError]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.MULTILINE), cause)
     for pattern, cause in (
         (r"because it is being terminated", Conflict),
-        (r"cannot impersonate resource", Forbidden),
+        (r"cannot impersonate", Forbidden),
         (
             r"error calling lookup: .*(connection re(fused|set)|timeout|TLS handshake|unexpected EOF|etcdserver)",
             Unavailable,

@@ -30,6 +30,7 @@ class World:
     folder: Path
     fault: EnvprovError | None = None
     now: float = 0.0
+    large: int = 0
     rendered: list[str | None] = field(default_factory=list)
 
     async def including(self, named: object) -> Discovery:
@@ -41,7 +42,11 @@ class World:
         self.rendered.append(setting.lookup_as)
         if self.fault is not None and setting.lookup_as is not None:
             raise self.fault
-        return ({"kind": "ConfigMap"},)
+        return ({"kind": "ConfigMap", **({"data": "x" * self.large} if self.large else {})},)
+
+    async def weigh(self, release: ReleaseSpec) -> int:
+        del release
+        return 1_000_000
 
     def write(self, text: str, name: str = "templates/secret.yaml") -> None:
         file = self.folder / name
@@ -127,6 +132,12 @@ def test_what_cannot_be_looked_up_is_said_and_all_else_judged(
     draft = world.draft(world.planner(), user)
     assert (draft.objects, draft.blind) == (({"kind": "ConfigMap"},), Blind(str(fault), fails))
     assert world.rendered == [user, None]
+
+
+def test_a_small_chart_that_renders_much_is_weighed(world: World) -> None:
+    assert world.draft(world.planner()).bytes is None
+    world.large = 400_000
+    assert world.draft(world.planner()).bytes == 1_000_000
 
 
 def test_who_may_not_look_up_as_that_user_is_told(world: World) -> None:

@@ -8,6 +8,7 @@ from envprov.domain.checking import Given
 from envprov.domain.checks import (
     accounts,
     backends,
+    branch_file,
     classes,
     escapes,
     hosts,
@@ -50,6 +51,7 @@ RULES: tuple[Rule, ...] = (
     *limits.RULES,
     *size.RULES,
     *room.RULES,
+    *branch_file.RULES,
     *rendering.RULES,
     *lookups.RULES,
     *server.RULES,
@@ -71,6 +73,7 @@ CHECKS: tuple[Check, ...] = (
     *trust.CHECKS,
     *limits.CHECKS,
     *size.CHECKS,
+    *branch_file.CHECKS,
     *rendering.CHECKS,
 )
 

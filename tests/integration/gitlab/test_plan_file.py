@@ -69,8 +69,9 @@ def test_it_is_read_at_the_commit_that_is_planned(gitlab: GitLabStandIn, person:
     gitlab.forget_requests()
     assert person.asks(first, seen=first) == "S"
     assert gitlab.requests() == []  # a commit does not change
+    assert person.asks(wrong, seen=first, size="M") == "M"  # the last good one
     with pytest.raises(InvalidBranchFile, match=r"line 1: size is unknown .*; line 2: values\.a may not be set"):
-        person.asks(wrong, seen=first)
+        person.asks(wrong)
 
 
 def test_without_gitlab_it_counts_as_it_was_seen_last_and_that_is_said(

@@ -205,7 +205,7 @@ def test_it_must_be_there_in_time(hook: str, weight: str, user: str, outcome: li
 
 
 def test_without_a_pull_secret_public_images_are_pulled_all_the_same() -> None:
-    private = {"imagePullSecrets": [{"name": "registry-pull"}]}
+    private: dict[str, Any] = {"imagePullSecrets": [{"name": "registry-pull"}]}
     assert found(pod(**private)) == ["warning MissingPullSecret"]
     account = only(thing("v1", "ServiceAccount", **private))
     assert (str(account.severity), account.field) == ("warning", "imagePullSecrets[0].name")

@@ -8,8 +8,11 @@ import pytest
 
 from envprov.domain.checking import Blind
 from envprov.domain.checks.catalogue import check
+from envprov.domain.checks.server import judge
 from envprov.domain.desired import Desired, desire
-from envprov.domain.findings import Finding, Severity
+from envprov.domain.environment import BranchFileStatus
+from envprov.domain.errors import EnvprovError, Forbidden, Invalid, Unavailable
+from envprov.domain.findings import Finding, Severity, Subject
 from tests.unit import builders, facts
 from tests.unit.builders import NAMESPACE, SLUG
 
@@ -415,7 +418,17 @@ def test_rules_about_services_of_others_hold_for_the_whole_mesh(manifest: Manife
     assert found(manifest, scopes=served) == []
 
 
-# --- What it asks the cluster
+# --- The branch's own file, and what the chart asks the cluster
+
+
+def test_a_file_that_does_not_count_is_told() -> None:
+    file = BranchFileStatus(revision="a" * 40, looked="b" * 40, fault=".envprov.yaml: line 1: size is unknown")
+    desired = desire(builders.environment(), builders.project(), builders.platform(), file)
+
+    [finding] = found(desired=desired)
+
+    assert (finding.reason, finding.severity) == ("BranchFileIgnored", Severity.WARNING)
+    assert finding.message == (".envprov.yaml: line 1: size is unknown; what commit aaaaaaaaaaaa says stays in force")
 
 
 @pytest.mark.parametrize(
@@ -426,3 +439,36 @@ def test_what_a_chart_asks_in_vain_is_told(said: tuple[str, Severity], *, fails:
 
     assert (finding.reason, finding.severity) == said
     assert "nodes is forbidden" in finding.message
+
+
+# --- What the API server says in a dry run
+
+SUBJECT = Subject("v1", "Secret", NAMESPACE, "shop")
+NO_RIGHT = 'secrets "shop" is forbidden: User "ada" cannot patch resource "secrets" in API group ""'
+NO_ROOM = 'secrets "shop" is forbidden: exceeded quota: envprov, requested: count/secrets=1'
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        pytest.param(Forbidden(NO_RIGHT), ("RefusedByServer", "NotTried"), id="rights are whose they are"),
+        pytest.param(Forbidden(NO_ROOM), ("RefusedByServer", "RefusedByServer"), id="the quota is everybody's"),
+        pytest.param(Invalid("unknown field"), ("RefusedByServer", "RefusedByServer"), id="so is what is wrong"),
+        pytest.param(Unavailable("no answer"), ("NotTried", "NotTried"), id="no answer is none"),
+    ],
+)
+def test_a_refusal_counts_for_whom_it_is_meant(error: EnvprovError, reasons: tuple[str, str]) -> None:
+    assert tuple(judge(SUBJECT, error, is_installer=who).reason for who in (True, False)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (".spec.replcas: field not declared in schema", "NotTried"),
+        ("errors:\n  .a: field not declared in schema\n  .b: expected string", "RefusedByServer"),
+        ("spec.ports[0].port: must be between 1 and 65535", "RefusedByServer"),
+    ],
+)
+def test_an_unknown_field_stops_only_who_applies(said: str, reason: str) -> None:
+    assert judge(SUBJECT, Invalid(said)).reason == "RefusedByServer"
+    assert judge(SUBJECT, Invalid(said), drops_unknown=True).reason == reason
