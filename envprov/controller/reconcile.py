@@ -37,6 +37,7 @@ from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
 from envprov.domain.project import Project
 from envprov.domain.report import (
+    end_of,
     is_expired,
     next_expiry_check,
     release_status,
@@ -260,7 +261,11 @@ class Reconciler:
     def _before_the_end(self, environment: Environment, outcome: Outcome) -> Outcome:
         """The same, but nobody looks again later than its lifetime ends, or than that is to be said."""
         term = None if environment.spec.pinned or environment.deleting else self._term(environment)
-        left = next_expiry_check(term, environment.status, self.now()) if term is not None else None
+        if term is None:
+            return outcome
+        # Not as it was last reported: one that rests is not reported, and may have been extended since.
+        status = environment.status.model_copy(update={"expires_at": end_of(environment, term)})
+        left = next_expiry_check(term, status, self.now())
         if left is None or outcome.look_again is None or outcome.look_again <= left:
             return outcome
         return replace(outcome, look_again=left)
