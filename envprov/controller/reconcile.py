@@ -57,8 +57,6 @@ REFUSED_AGAIN = timedelta(seconds=30)
 FENCE_SETTLE = timedelta(seconds=5)
 """How long ServiceAccounts are fenced before the guard looks for the last time."""
 
-EXPIRED = "Expired"
-
 ROUNDS = 12
 """A pass makes at most this many rounds of observing and applying; a full way up takes five."""
 
@@ -133,7 +131,7 @@ class Reconciler:
         latest = [environment]  # as last reported: a fault must not be said over an older status
         try:
             outcome = await self._rise(latest)
-            return outcome if outcome.phase == EXPIRED else self._before_the_end(latest[-1], outcome)
+            return outcome if outcome.phase == "Expired" else self._before_the_end(latest[-1], outcome)
         except TerminalError as error:
             stalled = await self._say(latest[-1], error, deploying=False)
             return self._before_the_end(stalled, Outcome(error.reason, (), RESYNC))
@@ -147,9 +145,9 @@ class Reconciler:
         environment = latest[-1]
         desired = await self._desired(environment)
         if not environment.spec.pinned and is_expired(environment, desired, self.now()):
-            await self.records.tell(environment, EXPIRED, "its lifetime has ended", warning=False)
+            await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
             await self.records.expire(environment)
-            return Outcome(EXPIRED, ("delete Environment",), LOOK_AGAIN)
+            return Outcome("Expired", ("delete Environment",), LOOK_AGAIN)
         if FINALIZER not in environment.finalizers:
             await self.records.hold(environment)
         done: list[str] = []
