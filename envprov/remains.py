@@ -11,6 +11,7 @@ from typing import Any
 from envprov.domain.desired import INSTALLER, Identity
 from envprov.domain.errors import Forbidden, Invalid
 from envprov.domain.health import Workloads
+from envprov.domain.objects import OWN_ACCESS
 from envprov.domain.observed import Key, NamespaceSeen, NamespaceState, Remains
 from envprov.domain.release import Release, ReleaseState, release_of
 from envprov.kube import resources
@@ -19,6 +20,7 @@ from envprov.kube.discovery import Served, discover
 from envprov.kube.holds import Holds
 from envprov.kube.reservations import Reservations
 from envprov.kube.resources import Resource
+from envprov.kube.rights import can_i
 from envprov.releases.engine import service_account_user
 from envprov.releases.stored import decode
 from envprov.watched import WORKLOAD_KINDS
@@ -87,7 +89,7 @@ class RemainsReader:
             (resource.kind, item["metadata"]["name"]): item for resource, items in base.items() for item in items
         }
         accounts = base[resources.SERVICE_ACCOUNTS]
-        if ("RoleBinding", "envprov-controller") not in tools:
+        if ("RoleBinding", OWN_ACCESS) not in tools:
             return Remains(seen, tools, accounts=accounts)
         kinds = (
             *WORKLOAD_KINDS,
@@ -193,7 +195,7 @@ async def _listed(client: KubeClient, resource: Resource, namespace: str) -> lis
     """What one may delete of a kind: what the installer may not, no chart of ours has made."""
     with suppress(Forbidden):
         listing = await client.list(resource, namespace, metadata_only=resource.kind not in _READ_WHOLE)
-        if not listing.items or not await client.can_i("delete", resource.group, resource.plural, namespace):
+        if not listing.items or not await can_i(client, "delete", resource.group, resource.plural, namespace):
             return []
         named = {"apiVersion": resource.api_version, "kind": resource.kind}
         return [{**item, **named} for item in listing.items]

@@ -13,13 +13,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from envprov.domain.errors import ConfigError
 from envprov.domain.platform import Platform
+from envprov.domain.project import DnsLabel
 from envprov.domain.quantity import Quantity
+from envprov.files import parse_yaml, read_bytes
 
 SIZE_LIMIT_BYTES = 1 << 20
 TOKEN_LIMIT_BYTES = 4096
@@ -188,6 +189,15 @@ class BudgetSettings(_Frozen):
         return self
 
 
+class SealedSecretsSettings(_Frozen):
+    """The controller of SealedSecrets, which is asked whether it can unseal those of a chart."""
+
+    namespace: DnsLabel = "kube-system"
+    """Its namespace."""
+    service: DnsLabel = "sealed-secrets-controller"
+    """Its Service, whose port is called http."""
+
+
 class LogSettings(_Frozen):
     """Logs, on standard error."""
 
@@ -230,6 +240,8 @@ class Settings(BaseSettings):
     """The branch sweep."""
     budget: BudgetSettings = BudgetSettings()
     """What all environments of the cluster may have together."""
+    sealed_secrets: SealedSecretsSettings = SealedSecretsSettings()
+    """The controller of SealedSecrets, where there is one."""
     log: LogSettings = LogSettings()
     """Logs."""
 
@@ -315,23 +327,12 @@ def read_signing_keys(settings: WebhookSettings) -> tuple[SecretBytes, ...]:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(SIZE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"settings file {file}: {error.strerror}") from error
-    if len(raw) > SIZE_LIMIT_BYTES:
-        raise ConfigError(f"settings file {file}: larger than {SIZE_LIMIT_BYTES} bytes")
-    try:
-        given = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"settings file {file}{place}: is not YAML") from None
+    called = f"settings file {file}"
+    given = parse_yaml(read_bytes(file, SIZE_LIMIT_BYTES, called), called)
     if given is None:
         return {}
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
-        raise ConfigError(f"settings file {file}: must hold fields at its top, such as `webhook:`")
+        raise ConfigError(f"{called}: must hold fields at its top, such as `webhook:`")
     return given
 
 
@@ -343,13 +344,7 @@ def _token_entries(path: Path) -> list[Path]:
 
 
 def _read_token(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(TOKEN_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"webhook token file {path}: {error.strerror}") from error
-    if len(raw) > TOKEN_LIMIT_BYTES:
-        raise ConfigError(f"webhook token file {path}: larger than {TOKEN_LIMIT_BYTES} bytes")
+    raw = read_bytes(path, TOKEN_LIMIT_BYTES, f"webhook token file {path}")
     token = raw.decode(errors="replace").strip()
     if not token:
         raise ConfigError(f"webhook token file {path}: is empty")

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
+from envprov.base_objects import BaseObjects
 from envprov.budgeting import LiveBudget, Measured
 from envprov.cluster import LiveCluster
 from envprov.controller.cleanup_metrics import CleanupMetrics
@@ -29,10 +30,12 @@ from envprov.controller.reconcile import Reconciler
 from envprov.controller.run import Workers
 from envprov.controller.usher import BudgetMetrics, Usher
 from envprov.controller.workqueue import WorkQueue
+from envprov.deploying import LiveReleases
 from envprov.domain import objects
 from envprov.domain.budget import Amounts
 from envprov.domain.guard import Grace
 from envprov.domain.holds import GUARD
+from envprov.domain.leases import CONTROLLER_LEASE
 from envprov.domain.policies import REAPPLIED, RECORD, policies
 from envprov.domain.quantity import amount
 from envprov.forge_wiring import forge_of
@@ -50,6 +53,7 @@ from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
 from envprov.kube.ledger import Ledger
+from envprov.kube.mandate import Mandate, mandated
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.requests import is_look
@@ -79,14 +83,13 @@ from envprov.watched import (
     wake_of_project,
     wake_own,
 )
+from envprov.workloads import LiveWorkloads
 from webhooks.app import ReceiverSettings, create_app
 from webhooks.authentic import Secrets
 from webhooks.rotation import Rotation
 from webhooks.serve import Listening, serve, serving
 
 log = structlog.get_logger("envprov")
-
-LEASE = "envprov-controller"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Controller:
     loops: tuple[Loop, ...]
     caches: Mapping[Resource, Informer]
     registry: CollectorRegistry
+    mandate: Mandate
 
     async def work(self, stop: asyncio.Event) -> None:
         """Serve environments, guard what they share and keep in step with GitLab, until told to stop."""
@@ -133,11 +137,12 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
 
     """
     with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
-        helm = Helm(helm_settings(settings, connection, Path(folder)))
+        mandate = Mandate()
+        helm = Helm(helm_settings(settings, connection, Path(folder)), mandate.confirm)
         await helm.check_version()
         async with (
             forge_of(settings) as forge,
-            KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client,
+            mandated(connection, mandate, timeout=settings.kubernetes.timeout) as client,
         ):
             queue = WorkQueue()
             caches = _caches(client, settings.platform.control_namespace, queue.add)
@@ -163,17 +168,18 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             caches[resources.LEASES].on_change(waiting.on_lease(queue.add))
             charts = charts_of(settings, Path(folder), client, forge)
             caches[resources.ENVIRONMENTS].on_change(waiting.on_environment(queue.add, caches[resources.ENVIRONMENTS]))
+            judge = Judge(client, planner_of(settings, client, helm, charts), reservations, waiting)
             cluster = LiveCluster(
                 client=client,
-                caches=caches,
-                helm=helm,
-                judge=Judge(client, planner_of(settings, client, helm, charts), reservations, waiting),
+                base=BaseObjects(client, caches),
+                releases=LiveReleases(client, helm, judge, worker=f"{socket.gethostname()}-{os.getpid()}"),
+                workloads=LiveWorkloads(client, caches),
+                judge=judge,
                 guard=guard,
                 remnants=RemainsReader(client, guard.holds, reservations),
                 reservations=reservations,
                 waiting=waiting,
                 budget=budget,
-                worker=f"{socket.gethostname()}-{os.getpid()}",
                 now=_now,
             )
             reconciler = Reconciler(
@@ -212,7 +218,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             running = [asyncio.create_task(cache.run()) for cache in (*caches.values(), *triggers)]
             running.append(asyncio.create_task(guard.arming.run()))
             try:
-                yield Controller(client, workers, tuple(loops), caches, registry)
+                yield Controller(client, workers, tuple(loops), caches, registry, mandate)
             finally:
                 for task in running:
                     task.cancel()
@@ -238,7 +244,7 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
         projects = Informer(
             client, resources.PROJECTS, namespace=settings.platform.control_namespace, transform=keep_all
         )
-        store = Environments(client, settings.platform.control_namespace)
+        store = Environments(client, settings.platform.control_namespace, asks=settings.gitlab.url is not None)
         reader = ProjectReader()
         app = create_app(
             store,
@@ -299,10 +305,11 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
             election = LeaderElection(
                 controller.client,
                 namespace=settings.platform.control_namespace,
-                name=LEASE,
+                name=CONTROLLER_LEASE,
                 identity=name,
                 lease_duration=settings.controller.lease_duration,
             )
+            controller.mandate.rest_on(election.confirm)
             await _lead_until(election.lead(work), led, stop)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import cluster as clusters
 
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.cluster import Cluster
+
+# How long an example takes says how loaded the computer is, and nothing about the code.
+settings.register_profile("envprov", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("envprov")
+
+
+def pytest_configure() -> None:
+    """Let commands that tests start hear Ctrl-C: a shell makes its jobs in the background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

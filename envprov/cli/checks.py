@@ -26,6 +26,7 @@ from envprov.domain.schema import environment_definition, project_definition
 from envprov.kube.arming import REMEDY
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, PROJECTS
+from envprov.kube.rights import can_i
 from envprov.releases.command import HelmSettings
 from envprov.releases.engine import Helm
 from envprov.settings import Settings, read_tokens
@@ -120,7 +121,8 @@ async def check_permissions(client: KubeClient, wanted: Iterable[Permission], *,
     async def allowed(permission: Permission) -> bool:
         resource, _, subresource = permission.resource.partition("/")
         async with slots:
-            return await client.can_i(
+            return await can_i(
+                client,
                 permission.verb,
                 permission.group,
                 resource,

@@ -28,6 +28,19 @@ ProjectOption = Annotated[
         help="Name of the Project; by default from .envprov.yaml, the Git remote, or the only one there is.",
     ),
 ]
+OnlyProjectOption = Annotated[str | None, typer.Option("--project", metavar="NAME", help="Only those of this Project.")]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", metavar="SIZE", help="Size, among those that the Project allows.")
+]
+ValuesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--values",
+        "-f",
+        metavar="FILE",
+        help="Chart values over those of the Project; several files are laid over each other, the last wins.",
+    ),
+]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to follow until the end.")]
 SleepWaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to follow until it is so.")]
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to follow: 90s, 10m, 1h30m.")]
@@ -45,16 +58,11 @@ def up(  # noqa: PLR0913 - one parameter for each option
     branch: BranchArgument,
     *,
     project: ProjectOption = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="SIZE", help="Size, among those that the Project allows.")
-    ] = None,
+    size: SizeOption = None,
     revision: Annotated[
         str, typer.Option("--revision", metavar="SHA", help="Commit that the branch is at, in full.")
     ] = "",
-    values: Annotated[
-        list[Path] | None,
-        typer.Option("--values", "-f", metavar="FILE", help="Chart values; several files are laid over each other."),
-    ] = None,
+    values: ValuesOption = None,
     lifetime: Annotated[
         str | None,
         typer.Option(
@@ -104,13 +112,7 @@ def down(  # noqa: PLR0913 - one parameter for each option
 
 
 @with_common
-def list_(
-    common: Common,
-    *,
-    project: Annotated[
-        str | None, typer.Option("--project", metavar="NAME", help="Only those of this Project.")
-    ] = None,
-) -> None:
+def list_(common: Common, *, project: OnlyProjectOption = None) -> None:
     """List the environments."""
     from envprov.cli.show import list_environments
 
@@ -118,13 +120,7 @@ def list_(
 
 
 @with_common
-def queue(
-    common: Common,
-    *,
-    project: Annotated[
-        str | None, typer.Option("--project", metavar="NAME", help="Only those of this Project.")
-    ] = None,
-) -> None:
+def queue(common: Common, *, project: OnlyProjectOption = None) -> None:
     """Show who waits for room, and how full the budgets are."""
     from envprov.cli.queue import show_queue
 
@@ -161,18 +157,11 @@ def plan(  # noqa: PLR0913 - one parameter for each option
     branch: BranchArgument,
     *,
     project: ProjectOption = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="SIZE", help="Size, among those that the Project allows.")
-    ] = None,
+    size: SizeOption = None,
     revision: Annotated[
         str, typer.Option("--revision", metavar="SHA", help="Commit to plan for; by default the one on record.")
     ] = "",
-    values: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--values", metavar="FILE", help="Chart values to lay over the Project's; several times for more."
-        ),
-    ] = None,
+    values: ValuesOption = None,
     chart: Annotated[
         Path | None,
         typer.Option("--chart", metavar="PATH", help="Chart on this computer, in place of the Project's."),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from envprov.cli import diff_show, printing
 from envprov.cli.exits import ExitCode
+from envprov.cli.found import unknown
 from envprov.cli.options import Common, Output
 from envprov.cli.plain import note
 from envprov.cli.projects import find_project
 from envprov.cli.session import Session, opened
-from envprov.cli.show import unknown
 from envprov.cli.stored import Place, place_of, read_stored
 from envprov.cli.wish import check_branch
 from envprov.domain.charted import charted

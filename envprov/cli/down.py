@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
-from envprov.cli import printing
 from envprov.cli.exits import ExitCode
 from envprov.cli.follow import Following, Waiting, follow
+from envprov.cli.found import find_environment, say
 from envprov.cli.leader import require_worker
 from envprov.cli.options import Common
 from envprov.cli.plain import note
 from envprov.cli.progress import story_of_going
-from envprov.cli.projects import find_project
 from envprov.cli.session import opened
-from envprov.cli.show import unknown
 from envprov.cli.verdicts import judge_going
-from envprov.cli.wish import check_branch
-from envprov.domain.names import slug
-from envprov.kube.record import check_name
 
 
 async def down(common: Common, branch: str, project: str | None, waiting: Waiting) -> ExitCode:
@@ -35,19 +29,16 @@ async def down(common: Common, branch: str, project: str | None, waiting: Waitin
         EnvprovError: Nothing was asked for; why.
 
     """
-    check_branch(branch)
     async with opened(common) as session:
-        named = await find_project(session, project, Path.cwd())
-        item = await session.environments.get(slug(named, branch))
-        if item is None:
-            note(f"error: {await unknown(session, named, branch)}")
+        found = await find_environment(session, branch, project)
+        if found is None:
             return ExitCode.FAILED
-        check_name(item, named, branch)
+        named, item = found
         await require_worker(session, standalone=waiting.work is not None)
         # The record's own writer reads it again, and deletes that object and no later one.
         await session.environments.down(named, branch)
         if waiting.limit is None:
-            return _say(common, item, "is asked to go")
+            return say(common, item, "is asked to go")
         following = Following(
             name=item["metadata"]["name"],
             title=f"{branch} (Project {named}) goes down",
@@ -58,14 +49,6 @@ async def down(common: Common, branch: str, project: str | None, waiting: Waitin
         )
         _, outcome = await follow(session, common, following)
     if outcome.code is ExitCode.DONE:
-        return _say(common, item, f"is {outcome.message}")
+        return say(common, item, f"is {outcome.message}")
     note(f"error: {outcome.message}")
     return outcome.code
-
-
-def _say(common: Common, item: printing.Object, what: str) -> ExitCode:
-    if not common.output.is_for_people:
-        printing.print_object(item, common.output)
-    elif not common.quiet:
-        printing.print_line(f"{item['spec']['branch']} {what}")
-    return ExitCode.DONE

@@ -16,7 +16,8 @@ from envprov.cli.session import Session
 from envprov.cli.times import parse_timeout
 from envprov.cli.verdicts import Outcome, last_word
 from envprov.domain.errors import ConfigError, Expired, Throttled, Unavailable
-from envprov.kube.client import KubeClient, Listing, Object
+from envprov.kube.client import KubeClient, Object
+from envprov.kube.collections import Listing
 from envprov.kube.resources import ENVIRONMENTS
 
 WATCH_SECONDS = 300

@@ -30,6 +30,7 @@ from envprov.kube.client import KubeClient, Object
 from envprov.kube.errors import is_refusal_of
 from envprov.kube.holds import Holds
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, lookup
+from envprov.kube.rights import can_i
 
 SOON: Final = timedelta(days=7)
 """Declared holds that run out within this time are shown."""
@@ -225,7 +226,7 @@ async def _try_canary(session: Session) -> tuple[State, str]:
             return State.UNKNOWN, f"there is no ServiceAccount {where} to try it on; a running controller makes it"
         if not read_holds(live):
             return State.UNKNOWN, f"ServiceAccount {where} is not held; a running controller mends it"
-        if not await session.client.can_i("delete", "", "serviceaccounts", session.namespace, CANARY):
+        if not await can_i(session.client, "delete", "", "serviceaccounts", session.namespace, CANARY):
             return State.UNKNOWN, f"you may not try to delete ServiceAccount {where}; look with the rights to do so"
         uid = live["metadata"]["uid"]
         tried = await asyncio.gather(*(_probe(session, uid) for _ in range(PROBES)))

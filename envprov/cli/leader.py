@@ -11,10 +11,10 @@ from envprov.cli.plain import note
 from envprov.cli.session import Session
 from envprov.cli.times import describe, parse_moment
 from envprov.domain.errors import ConfigError, Forbidden, Unavailable
+from envprov.domain.leases import CONTROLLER_LEASE
 from envprov.kube.client import KubeClient, Object
 from envprov.kube.resources import LEASES
 
-LEASE = "envprov-controller"
 DEFAULT_DURATION = timedelta(seconds=15)
 
 
@@ -49,7 +49,7 @@ class Leader:
 
 async def read_leader(client: KubeClient, namespace: str) -> Leader | None:
     """What the Lease in a control namespace says, or None if there is none."""
-    lease = await client.get(LEASES, LEASE, namespace)
+    lease = await client.get(LEASES, CONTROLLER_LEASE, namespace)
     return _parse(lease) if lease else None
 
 
@@ -73,7 +73,7 @@ async def leads(client: KubeClient, namespace: str, leader: Leader) -> bool:
         namespace,
         resource_version=leader.resource_version,
         timeout_seconds=int(leader.duration.total_seconds()) + 1,
-        field_selector=f"metadata.name={LEASE}",
+        field_selector=f"metadata.name={CONTROLLER_LEASE}",
     )
     try:
         async with asyncio.timeout(leader.duration.total_seconds()), aclosing(watch) as events:
@@ -110,7 +110,7 @@ async def require_worker(session: Session, *, standalone: bool) -> None:
             "into each other's way; nothing was changed. Leave --standalone away"
         )
     if not is_alive and not standalone:
-        found = f"the Lease {LEASE} says: {leader}" if leader else f"there is no Lease {LEASE}"
+        found = f"the Lease {CONTROLLER_LEASE} says: {leader}" if leader else f"there is no Lease {CONTROLLER_LEASE}"
         raise Unavailable(
             f"no controller answers in namespace {session.namespace} ({found}); nothing was changed. Start one "
             "(`envprov controller`), or work without one (--standalone); `envprov doctor` tells more"

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from envprov.cli import printing
 from envprov.cli.exits import ExitCode
+from envprov.cli.found import find_environment, say
 from envprov.cli.options import Common
-from envprov.cli.plain import note
-from envprov.cli.projects import find_project
-from envprov.cli.session import Session, opened
-from envprov.cli.show import unknown
-from envprov.cli.wish import check_branch
+from envprov.cli.session import opened
 from envprov.domain.desired import term_of
 from envprov.domain.environment import parse_environment
 from envprov.domain.errors import ConfigError
 from envprov.domain.lifetime import extend as extension_of
 from envprov.domain.lifetime import parse_span
-from envprov.domain.names import slug
-from envprov.kube.record import check_name
 from envprov.kube.records import parse_project
 from envprov.kube.resources import PROJECTS
 
@@ -45,9 +36,10 @@ async def extend(common: Common, branch: str, span: str | None, project: str | N
     if span is not None and longer is None:
         raise ConfigError(f"{span!r}: must be a time above zero such as 3d, 12h or 1w3d")
     async with opened(common) as session:
-        named, item = await _find(session, branch, project)
-        if item is None:
+        found = await find_environment(session, branch, project)
+        if found is None:
             return ExitCode.FAILED
+        named, item = found
         environment = parse_environment(item)
         ends = environment.status.expires_at
         if ends is None:
@@ -59,7 +51,7 @@ async def extend(common: Common, branch: str, span: str | None, project: str | N
         extension = extension_of(ends, longer, now=datetime.now(UTC), maximum=maximum, lifetime=lifetime)
         live = await session.environments.extend(item, extension)
         until = f"stays until {extension.until:%Y-%m-%dT%H:%M:%SZ} at least"
-        return _say(common, live, until if extension.until > extension.at else "begins its lifetime anew")
+        return say(common, live, until if extension.until > extension.at else "begins its lifetime anew")
 
 
 async def pin(common: Common, branch: str, project: str | None, *, pinned: bool) -> ExitCode:
@@ -77,27 +69,8 @@ async def pin(common: Common, branch: str, project: str | None, *, pinned: bool)
 
     """
     async with opened(common) as session:
-        _, item = await _find(session, branch, project)
-        if item is None:
+        found = await find_environment(session, branch, project)
+        if found is None:
             return ExitCode.FAILED
-        live = await session.environments.choose(item, {"pinned": True if pinned else None})
-        return _say(common, live, "is pinned: it stays when its lifetime ends" if pinned else "is no longer pinned")
-
-
-async def _find(session: Session, branch: str, project: str | None) -> tuple[str, dict[str, Any] | None]:
-    check_branch(branch)
-    named = await find_project(session, project, Path.cwd())
-    item = await session.environments.get(slug(named, branch))
-    if item is None:
-        note(f"error: {await unknown(session, named, branch)}")
-    else:
-        check_name(item, named, branch)
-    return named, item
-
-
-def _say(common: Common, item: Mapping[str, Any], what: str) -> ExitCode:
-    if not common.output.is_for_people:
-        printing.print_object(item, common.output)
-    elif not common.quiet:
-        printing.print_line(f"{item['spec']['branch']} {what}")
-    return ExitCode.DONE
+        live = await session.environments.choose(found[1], {"pinned": True if pinned else None})
+        return say(common, live, "is pinned: it stays when its lifetime ends" if pinned else "is no longer pinned")

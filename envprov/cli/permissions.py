@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envprov.cli.leader import LEASE
 from envprov.cli.manifests import Manifest, manifests
+from envprov.domain.leases import CONTROLLER_LEASE
 
 CONTROLLER = "envprov-controller"
 """Name of the controller's ClusterRole and of its Role in the control namespace."""
@@ -53,7 +53,7 @@ def for_people(namespace: str) -> tuple[Permission, ...]:
             for verb in ("get", "list", "watch", "create", "patch", "delete")
         ),
         *(Permission(verb, group, "projects", namespace) for verb in ("get", "list")),
-        Permission("get", "coordination.k8s.io", "leases", namespace, LEASE),
+        Permission("get", "coordination.k8s.io", "leases", namespace, CONTROLLER_LEASE),
         # Tombstones, by which a branch that comes back is told from a late delivery.
         Permission("get", "", "configmaps", namespace),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from envprov.cli.session import Session
 from envprov.domain.errors import ConfigError
 from envprov.domain.forge import Secret
+from envprov.files import read_bytes
 from envprov.kube.resources import SECRETS
 from envprov.settings import SIGNING_MARK, TOKEN_LIMIT_BYTES
 
@@ -79,13 +80,8 @@ def read_file(path: Path) -> tuple[Kind, Secret]:
         ConfigError: It cannot be read, or holds none.
 
     """
-    try:
-        with path.expanduser().open("rb") as stream:
-            raw = stream.read(TOKEN_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"--token-file {path}: {error.strerror}") from error
-    text = raw.decode("ascii", errors="replace").strip()
-    if len(raw) > TOKEN_LIMIT_BYTES or not text.isascii() or not text.isprintable() or not text or " " in text:
+    text = read_bytes(path, TOKEN_LIMIT_BYTES, f"--token-file {path}").decode("ascii", errors="replace").strip()
+    if not text.isascii() or not text.isprintable() or not text or " " in text:
         raise ConfigError(f"--token-file {path}: must hold one token and nothing else")
     return (Kind.SIGNING if text.startswith(SIGNING_MARK) else Kind.TOKEN), Secret(text)
 

@@ -16,6 +16,7 @@ from envprov.domain.document import SIZE_LIMIT_BYTES
 from envprov.domain.environment import faults
 from envprov.domain.errors import ConfigError, Forbidden, InvalidBranchFile, InvalidRecord
 from envprov.domain.project import Project, ProjectSpec
+from envprov.files import read_bytes
 from envprov.kube.client import Object
 from envprov.kube.resources import PROJECTS
 
@@ -172,11 +173,7 @@ def choose(projects: Sequence[Object], clues: Clues, *, namespace: str) -> str:
 
 def _project_of(file: Path) -> str | None:
     """The Project that a file names. It is the file that decides about the branch too, and is checked whole."""
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(SIZE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
+    raw = read_bytes(file, SIZE_LIMIT_BYTES, str(file))
     try:
         return parse_branch_file(raw).project
     except InvalidBranchFile as error:

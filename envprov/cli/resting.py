@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from envprov.cli import printing
 from envprov.cli.exits import ExitCode
 from envprov.cli.follow import Following, Waiting, follow
+from envprov.cli.found import find_environment, say
 from envprov.cli.leader import require_worker
 from envprov.cli.options import Common
 from envprov.cli.plain import note
 from envprov.cli.progress import story_of_coming
-from envprov.cli.projects import find_project
 from envprov.cli.session import opened
-from envprov.cli.show import unknown
 from envprov.cli.verdicts import Outcome, judge_coming, judge_sleep
-from envprov.cli.wish import check_branch
-from envprov.domain.names import slug
 from envprov.kube.client import Object
-from envprov.kube.record import check_name
 
 
 async def rest(common: Common, branch: str, project: str | None, waiting: Waiting, *, asleep: bool) -> ExitCode:
@@ -39,19 +33,16 @@ async def rest(common: Common, branch: str, project: str | None, waiting: Waitin
         EnvprovError: It could not be written; why.
 
     """
-    check_branch(branch)
     async with opened(common) as session:
-        named = await find_project(session, project, Path.cwd())
-        item = await session.environments.get(slug(named, branch))
-        if item is None:
-            note(f"error: {await unknown(session, named, branch)}")
+        found = await find_environment(session, branch, project)
+        if found is None:
             return ExitCode.FAILED
-        check_name(item, named, branch)
+        named, item = found
         if waiting.limit is not None:
             await require_worker(session, standalone=False)
         live = await session.environments.rest(item, asleep=asleep)
         if waiting.limit is None:
-            return _say(common, live, _asked(item, asleep=asleep))
+            return say(common, live, _asked(item, asleep=asleep))
         following = Following(
             name=live["metadata"]["name"],
             title=f"{branch} (Project {named}) {'falls asleep' if asleep else 'wakes up'}",
@@ -64,7 +55,7 @@ async def rest(common: Common, branch: str, project: str | None, waiting: Waitin
     if outcome.code is not ExitCode.DONE:
         note(f"error: {outcome.message}")
         return outcome.code
-    return _say(common, last or live, "is asleep" if asleep else f"is awake: {outcome.message}")
+    return say(common, last or live, "is asleep" if asleep else f"is awake: {outcome.message}")
 
 
 def _judge(live: Object, *, asleep: bool) -> Callable[[Object | None], Outcome | None]:
@@ -77,11 +68,3 @@ def _asked(before: Mapping[str, Any], *, asleep: bool) -> str:
     return (
         "falls asleep: nothing of it runs, its data stays" if asleep else "wakes up; `envprov status` shows how it is"
     )
-
-
-def _say(common: Common, item: Object, what: str) -> ExitCode:
-    if not common.output.is_for_people:
-        printing.print_object(item, common.output)
-    elif not common.quiet:
-        printing.print_line(f"{item['spec']['branch']} {what}")
-    return ExitCode.DONE

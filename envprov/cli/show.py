@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
-from pathlib import Path
 
 from envprov.cli import printing
 from envprov.cli.exits import ExitCode
+from envprov.cli.found import find_environment
 from envprov.cli.options import Common, Output
 from envprov.cli.plain import note
-from envprov.cli.projects import find_project
-from envprov.cli.session import Session, opened
+from envprov.cli.session import opened
 from envprov.cli.times import describe, parse_moment
 from envprov.domain.environment import Type
-from envprov.domain.names import slug
 from envprov.kube.client import Object
 from envprov.kube.resources import ENVIRONMENTS
 
 HEADER = ("BRANCH", "PHASE", "SIZE", "AGE", "EXPIRES", "URL")
 WIDE_HEADER = (*HEADER, "PROJECT", "REVISION", "NAMESPACE", "MESSAGE")
-NEAR_MATCHES = 5
-MATCH_CUTOFF = 0.4
 
 
 async def list_environments(common: Common, project: str | None) -> ExitCode:
@@ -63,39 +58,15 @@ async def show_status(common: Common, branch: str, project: str | None) -> ExitC
 
     """
     async with opened(common) as session:
-        named = await find_project(session, project, Path.cwd())
-        item = await session.client.get(ENVIRONMENTS, slug(named, branch), session.namespace)
-        if item is None:
-            note(f"error: {await unknown(session, named, branch)}")
+        found = await find_environment(session, branch, project)
+        if found is None:
             return ExitCode.FAILED
+        _, item = found
         if common.output.is_for_people:
             _print_status(item, datetime.now(UTC))
         else:
             printing.print_object(item, common.output)
     return ExitCode.DONE
-
-
-async def unknown(session: Session, project: str, branch: str) -> str:
-    """
-    That a branch has no environment, in words, with those of similar names.
-
-    Args:
-        session: Where to look for them.
-        project: Name of the Project.
-        branch: The branch.
-
-    """
-    listing = await session.client.list(ENVIRONMENTS, session.namespace)
-    elsewhere = sorted(item["spec"]["project"] for item in listing.items if item["spec"]["branch"] == branch)
-    branches = [item["spec"]["branch"] for item in listing.items if item["spec"]["project"] == project]
-    near = get_close_matches(branch, branches, n=NEAR_MATCHES, cutoff=MATCH_CUTOFF)
-    if elsewhere:
-        hint = f"Project {', '.join(elsewhere)} has one: give --project"
-    elif near:
-        hint = f"did you mean {', '.join(near)}?"
-    else:
-        hint = "`envprov list` shows what there is"
-    return f"branch {branch} of Project {project} has no environment in namespace {session.namespace}; {hint}"
 
 
 def phase_of(item: Object) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from envprov.cli.times import parse_lifetime
 from envprov.domain.environment import EnvironmentSpec, faults
-from envprov.domain.errors import ConfigError
+from envprov.domain.errors import ConfigError, RenderFailed
 from envprov.domain.names import branch_fault
+from envprov.files import parse_yaml, read_bytes
+from envprov.releases.manifests import documents
 from envprov.releases.values import merge
 
 VALUES_LIMIT_BYTES = 1 << 20
@@ -90,21 +92,19 @@ def read_values(file: Path) -> dict[str, Any]:
         ConfigError: It cannot be read, or is none; its content is not shown.
 
     """
+    called = f"--values {file}"
+    raw = read_bytes(file, VALUES_LIMIT_BYTES, called)
     try:
-        with file.expanduser().open("rb") as stream:
-            raw = stream.read(VALUES_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"--values {file}: {error.strerror}") from error
-    if len(raw) > VALUES_LIMIT_BYTES:
-        raise ConfigError(f"--values {file}: larger than {VALUES_LIMIT_BYTES} bytes")
-    try:
-        values = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"--values {file}{place}: is not YAML") from None
+        found = documents(raw)
+        json.dumps(found, allow_nan=False)
+    except (RenderFailed, TypeError, ValueError):
+        parse_yaml(raw, called)  # knows the line
+        raise ConfigError(f"{called}: is not YAML that Helm could read") from None
+    if len(found) > 1:
+        raise ConfigError(f"{called}: must be one document, and has {len(found)}")
+    values = found[0] if found else None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"--values {file}: must hold fields at its top")
+        raise ConfigError(f"{called}: must hold fields at its top")
     return values

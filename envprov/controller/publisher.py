@@ -31,19 +31,9 @@ from envprov.domain.errors import (
 )
 from envprov.domain.forge import ForgeProject, MergeRequest, ProjectRef
 from envprov.domain.project import Project
-from envprov.domain.publication import (
-    FOLDER,
-    Debt,
-    Publication,
-    farewell,
-    fork_iid,
-    intent,
-    known_of,
-    part_of,
-    steps,
-    together,
-    wanted,
-)
+from envprov.domain.publication import FOLDER, Publication, farewell, fork_iid, wanted
+from envprov.domain.publication_steps import intent, known_of, part_of, steps
+from envprov.domain.told import Debt, together
 
 log = structlog.get_logger("envprov.publisher")
 

@@ -20,23 +20,20 @@ from envprov.domain.environment import (
 )
 from envprov.domain.errors import Conflict, ForgeForbidden, Invalid
 from envprov.domain.forge import CommitState, Deployment, DeploymentStatus, ForgeEnvironment, Me, Note, ProjectRef
-from envprov.domain.publication import (
-    STATUS,
+from envprov.domain.note import digest_of, marker
+from envprov.domain.publication import STATUS, Publication
+from envprov.domain.publication_steps import (
     DeleteEnvironment,
     EditNote,
     EndDeployment,
     EnsureEnvironment,
-    Publication,
     SetStatus,
     StartDeployment,
     Step,
     StopEnvironment,
     WriteNote,
-    digest_of,
-    marker,
-    with_note,
-    without_note,
 )
+from envprov.domain.told import with_note, without_note
 
 
 class NotesForge(Protocol):

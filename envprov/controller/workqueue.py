@@ -74,7 +74,7 @@ class WorkQueue:
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._jitter = jitter
         # A key is in _wanted from its add to its get; it is also in _ready unless a worker still has it.
-        self._wanted: dict[str, float] = {}
+        self._wanted: set[str] = set()
         self._ready: asyncio.Queue[str | _Stop] = asyncio.Queue()
         self._in_work: set[str] = set()
         self._timers: dict[str, tuple[float, Timer]] = {}
@@ -86,16 +86,6 @@ class WorkQueue:
         """Keys that want work now, without those that wait for a delay."""
         return len(self._wanted)
 
-    @property
-    def in_work(self) -> int:
-        """Keys that a worker has."""
-        return len(self._in_work)
-
-    @property
-    def oldest_age(self) -> float:
-        """Seconds that the key which waits longest has waited; 0 if none waits."""
-        return self._clock.time() - next(iter(self._wanted.values())) if self._wanted else 0.0
-
     def add(self, key: str) -> None:
         """
         Ask for work on a key, now.
@@ -106,7 +96,7 @@ class WorkQueue:
         """
         if self._shut_down or key in self._wanted:
             return
-        self._wanted[key] = self._clock.time()
+        self._wanted.add(key)
         if key not in self._in_work:
             self._ready.put_nowait(key)
 
@@ -166,7 +156,7 @@ class WorkQueue:
                 if self._ready.qsize() == 1:
                     raise QueueShutDown
                 continue
-            del self._wanted[key]
+            self._wanted.remove(key)
             self._in_work.add(key)
             return key
 

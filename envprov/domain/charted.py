@@ -26,6 +26,36 @@ _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
 }
 
+_BUILT_IN = frozenset(
+    {
+        "",
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "apps",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "coordination.k8s.io",
+        "discovery.k8s.io",
+        "events.k8s.io",
+        "extensions",
+        "flowcontrol.apiserver.k8s.io",
+        "internal.apiserver.k8s.io",
+        "networking.k8s.io",
+        "node.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "resource.k8s.io",
+        "scheduling.k8s.io",
+        "storage.k8s.io",
+        "storagemigration.k8s.io",
+    }
+)
+"""Kubernetes' own API groups."""
+
 
 @dataclass(frozen=True)
 class Charted:
@@ -46,6 +76,11 @@ class Charted:
         """API group; empty for the core group."""
         group, slash, _ = self.subject.api_version.partition("/")
         return group if slash else ""
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether its kind is of one of Kubernetes' own API groups."""
+        return self.group in _BUILT_IN
 
     @property
     def kind(self) -> str:

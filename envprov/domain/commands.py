@@ -19,9 +19,10 @@ from envprov.domain.errors import Forbidden
 from envprov.domain.forge import Access
 from envprov.domain.lifetime import Extension, noted_moment, parse_span
 from envprov.domain.lifetime import extend as extension_of
+from envprov.domain.markdown import code, moment
 from envprov.domain.names import slug
 from envprov.domain.project import Commands, Project
-from envprov.domain.publication import code, moment, standing
+from envprov.domain.standing import standing
 from envprov.domain.why_told import paragraph_of
 
 LATE = timedelta(hours=1)

@@ -102,32 +102,6 @@ HARMLESS = frozenset(
 )
 """Groups none of whose kinds makes Secrets, ConfigMaps, claims or ServiceAccounts."""
 
-BUILT_IN = frozenset(
-    {
-        "",
-        "admissionregistration.k8s.io",
-        "apiextensions.k8s.io",
-        "apiregistration.k8s.io",
-        "apps",
-        "autoscaling",
-        "batch",
-        "certificates.k8s.io",
-        "coordination.k8s.io",
-        "discovery.k8s.io",
-        "events.k8s.io",
-        "extensions",
-        "flowcontrol.apiserver.k8s.io",
-        "networking.k8s.io",
-        "node.k8s.io",
-        "policy",
-        "rbac.authorization.k8s.io",
-        "resource.k8s.io",
-        "scheduling.k8s.io",
-        "storage.k8s.io",
-    }
-)
-"""Kubernetes' own groups."""
-
 SERVING_CERTIFICATES = (
     "service.beta.openshift.io/serving-cert-secret-name",
     "service.alpha.openshift.io/serving-cert-secret-name",
@@ -186,7 +160,7 @@ def generated_secrets(item: Charted) -> Iterator[tuple[str, frozenset[str] | Non
     if item.is_a("", "Service"):
         annotations = within(item.manifest, "metadata", "annotations")
         yield from ((text(annotations.get(mark)), None) for mark in SERVING_CERTIFICATES if mark in annotations)
-    if item.group not in BUILT_IN:
+    if not item.is_built_in:
         # The convention of Crossplane, whatever the provider.
         yield text(within(item.manifest, "spec", "writeConnectionSecretToRef").get("name")), None
 
@@ -194,8 +168,7 @@ def generated_secrets(item: Charted) -> Iterator[tuple[str, frozenset[str] | Non
 def is_unknown(item: Charted) -> bool:
     """Whether a controller might make anything of an object: its kind is neither built in nor one we know."""
     return (
-        bool(item.group)
-        and item.group not in BUILT_IN
+        not item.is_built_in
         and item.group not in HARMLESS
         and (item.group, item.kind) not in GENERATORS
         and not item.is_a("external-secrets.io", "ExternalSecret")

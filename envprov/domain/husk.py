@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from envprov.domain.claims import TOKEN_TYPE
+from envprov.domain.objects import OWN_ACCESS
 from envprov.domain.observed import Manifest
 from envprov.domain.release import SECRET_TYPE
 
@@ -50,7 +51,7 @@ def leftovers(
         if item["kind"] == "ServiceAccount" and item["metadata"]["name"] in kept
         for name in _secrets_of(item)
     }
-    own_bindings = {item["metadata"]["name"] for item in bindings} | {"envprov-controller"}
+    own_bindings = {item["metadata"]["name"] for item in bindings} | {OWN_ACCESS}
 
     def stays(item: Manifest) -> bool:
         kind, name = item["kind"], item["metadata"]["name"]

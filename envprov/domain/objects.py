@@ -27,6 +27,8 @@ MANAGER = "envprov"
 
 QUOTA = "envprov"
 HUSK_QUOTA = "envprov-husk"
+OWN_ACCESS = "envprov-controller"
+"""RoleBinding of the controller itself."""
 CONTROLLER_ROLE = "envprov-env-controller"
 INSTALLER_ROLE = "envprov-env-admin"
 
@@ -166,7 +168,7 @@ def access(desired: Desired) -> tuple[Manifest, ...]:
 def own_access(identity: Identity, account: str) -> Manifest:
     """The controller's rights inside this namespace: it has them nowhere else."""
     subject = {"kind": "ServiceAccount", "name": account, "namespace": identity.control_namespace}
-    return _binding(identity, "envprov-controller", CONTROLLER_ROLE, subject)
+    return _binding(identity, OWN_ACCESS, CONTROLLER_ROLE, subject)
 
 
 def installer(identity: Identity) -> tuple[Manifest, ...]:

@@ -9,7 +9,6 @@ RELEASE = ""
 """The phase of what is no hook."""
 PRE_INSTALL = "pre-install"
 POST_INSTALL = "post-install"
-POST_DELETE = "post-delete"
 
 _WEIGHT = "helm.sh/hook-weight"
 _POLICY = "helm.sh/hook-delete-policy"

@@ -7,9 +7,9 @@ import shlex
 from envprov.domain.evidence import Evidence
 
 
-def command(name: str, branch: str, project: str) -> str:
-    """A command of ours about one branch."""
-    return f"envprov {name} {shlex.quote(branch)} --project {shlex.quote(project)}"
+def command(name: str, branch: str, project: str, *rest: str) -> str:
+    """A command of ours about one branch; *rest* are more of its arguments."""
+    return shlex.join(("envprov", name, branch, *rest, "--project", project))
 
 
 def status(evidence: Evidence) -> str:

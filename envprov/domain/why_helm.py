@@ -18,6 +18,7 @@ from envprov.domain.evidence import (
     name_of,
     owned_by,
 )
+from envprov.domain.leases import HELM_LEASE
 from envprov.domain.loose import Manifest, mappings, moment, text, within
 from envprov.domain.pod_faults import ending, name_in, pod_fault, short
 from envprov.domain.refusals import explain_refusal
@@ -77,7 +78,7 @@ def helm_symptoms(evidence: Evidence) -> Iterator[Symptom]:
             f"its Helm release {release.name} is left in {verb}: a Helm was ended in the middle of its work, and none "
             "works on it now. The controller unlocks it by itself when it looks next"
         )
-        lock = Fact(f"Lease {evidence.namespace}/envprov-helm", "nobody renews it")
+        lock = Fact(f"Lease {evidence.namespace}/{HELM_LEASE}", "nobody renews it")
         known = (lock,) if evidence.knows(Part.HELM_LOCK) else ()
         yield Symptom(
             Cause.HELM_STUCK,

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from envprov.domain import telling
 from envprov.domain.causes import Cause
-from envprov.domain.evidence import Evidence, Fact, Part, Symptom, condition_of, is_going, name_of
+from envprov.domain.evidence import Evidence, Fact, Part, Symptom, condition_of, name_of
+from envprov.domain.leases import CONTROLLER_LEASE
 from envprov.domain.loose import Manifest, moment, text, within
 from envprov.domain.plan import Phase
 
 _AT_WORK = frozenset({"", *(phase.value for phase in (Phase.QUEUED, Phase.PREPARING, Phase.DEPLOYING, Phase.RETRYING))})
 """Phases in which nothing goes on without a controller."""
 _RESTING = frozenset({Phase.FALLING_ASLEEP.value, Phase.ASLEEP.value})
-_LEASE = "envprov-controller"
 
 
 def record_symptoms(evidence: Evidence) -> Iterator[Symptom]:
@@ -79,7 +79,7 @@ def no_controller(evidence: Evidence, effect: str) -> Symptom:
     return Symptom(
         Cause.NO_CONTROLLER,
         f"{effect}, since no envprov controller answers in Namespace {evidence.control}",
-        (Fact(f"Lease {evidence.control}/{_LEASE}", says),),
+        (Fact(f"Lease {evidence.control}/{CONTROLLER_LEASE}", says),),
         (
             f"kubectl get pods -n {evidence.control}, to see why the controller does not run",
             "envprov doctor, which says more",
@@ -99,11 +99,6 @@ def is_behind(record: Manifest) -> bool:
 def has_been_ready(record: Manifest) -> bool:
     """Whether it was up once with what it has now."""
     return moment(within(record, "status").get("readyAt")) is not None
-
-
-def is_wanted_gone(record: Manifest | None) -> bool:
-    """Whether the record is being deleted."""
-    return record is not None and is_going(record)
 
 
 def _refused(evidence: Evidence, record: Manifest, said: Manifest) -> Symptom:

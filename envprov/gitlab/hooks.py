@@ -11,7 +11,7 @@ from typing import Any, Literal
 from envprov.domain.errors import Invalid
 from envprov.domain.forge import Hook, HookEvent, HookTest, HookTrigger, HookWish, ProjectRef
 from envprov.gitlab import reading
-from envprov.gitlab.asking import GONE, MAINTAINS, Asking, project_path
+from envprov.gitlab.asking import MAINTAINS, Asking, project_path
 from envprov.gitlab.paging import Listing
 from envprov.gitlab.transport import Request
 
@@ -70,27 +70,6 @@ class Hooks(Asking):
         path = project_path(ref, "hooks", hook_id)
         request = Request(f"update webhook {hook_id} of {ref}", path, "put", body=_body(wish), needs=MAINTAINS)
         return await self._one(request, reading.hook)
-
-    async def delete_hook(self, ref: ProjectRef, hook_id: int) -> bool:
-        """
-        Remove a webhook.
-
-        Args:
-            ref: The project.
-            hook_id: The webhook.
-
-        Returns:
-            False if it was not there.
-
-        """
-        request = Request(
-            f"delete webhook {hook_id} of {ref}",
-            project_path(ref, "hooks", hook_id),
-            "delete",
-            needs=MAINTAINS,
-            absent=GONE,
-        )
-        return await self._transport.send(request) is not None
 
     async def test_hook(self, ref: ProjectRef, hook_id: int, trigger: HookTrigger) -> HookTest:
         """

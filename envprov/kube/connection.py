@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from envprov.domain.errors import ConfigError
+from envprov.files import parse_yaml, read_bytes
 
+SIZE_LIMIT_BYTES = 16 << 20
+"""Of a kubeconfig; one with certificates of hundreds of clusters has a few megabytes."""
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Object = Mapping[str, Any]
@@ -161,13 +163,8 @@ def _from_pod(tried: tuple[str, ...]) -> Access:
 
 
 def _read(path: Path) -> Object:
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"kubeconfig {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError(f"kubeconfig {path}{f', line {mark.line + 1}' if mark else ''}: is not YAML") from None
+    called = f"kubeconfig {path}"
+    document = parse_yaml(read_bytes(path, SIZE_LIMIT_BYTES, called), called)
     if not isinstance(document, dict):
         raise ConfigError(f"kubeconfig {path}: is not a kubeconfig (no fields at its top)")
     return document

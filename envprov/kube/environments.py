@@ -33,7 +33,7 @@ from envprov.domain.errors import Conflict
 from envprov.domain.lifetime import Extension
 from envprov.domain.names import slug
 from envprov.domain.project import Project
-from envprov.domain.publication import together
+from envprov.domain.told import together
 from envprov.kube.client import KubeClient
 from envprov.kube.record import CONTROLLER, OPTIONS, RECORDER, notes_of, owed_by
 from envprov.kube.recorder import Recorder
@@ -63,16 +63,22 @@ class Environments:
         client: Speaks to the API server.
         control_namespace: Where the records are.
         now: Clock, for tombstones and requests.
+        asks: Whether a controller asks GitLab about what is doubtful.
 
     """
 
     def __init__(
-        self, client: KubeClient, control_namespace: str, *, now: Callable[[], datetime] | None = None
+        self,
+        client: KubeClient,
+        control_namespace: str,
+        *,
+        now: Callable[[], datetime] | None = None,
+        asks: bool = False,
     ) -> None:
         self._client = client
         self._namespace = control_namespace
         self._now = now or _utc_now
-        self._recorder = Recorder(client, control_namespace, self._now)
+        self._recorder = Recorder(client, control_namespace, self._now, asks=asks)
 
     async def record(self, project: Project, event: BranchEvent) -> Recorded:
         """

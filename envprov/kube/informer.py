@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from envprov.domain.errors import EnvprovError, Throttled, Unavailable
-from envprov.kube.client import KubeClient, WatchEvent
+from envprov.kube.client import KubeClient
+from envprov.kube.collections import WatchEvent
 from envprov.kube.resources import Resource
 from envprov.kube.store import Index, Key, Object, Store, key_of
 

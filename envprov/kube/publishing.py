@@ -15,7 +15,7 @@ from envprov.domain.lifetime import Extension, noted_moment
 from envprov.domain.names import slug
 from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
-from envprov.domain.publication import Debt
+from envprov.domain.told import Debt
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.informer import Informer

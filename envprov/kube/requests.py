@@ -22,8 +22,6 @@ Manifest = dict[str, Any]
 COMMAND = "command"
 SWEEP = "sweep"
 LOOK = "look"
-COMMANDS = f"{RECORD}={COMMAND}"
-SWEEPS = f"{RECORD}={SWEEP}"
 
 
 class GivenCommand(Protocol):
@@ -122,14 +120,12 @@ class SweepRequest:
         project: Name of the Project.
         requested_at: When it was asked for first.
         namespace: Control namespace.
-        uid: UID of the ConfigMap; "" for one that is not there yet.
 
     """
 
     project: str
     requested_at: datetime
     namespace: str
-    uid: str = ""
 
     @property
     def name(self) -> str:
@@ -228,30 +224,9 @@ def parse_command(manifest: Mapping[str, Any]) -> CommandRequest:
             uid=metadata["uid"],
         )
     except (KeyError, ValueError) as error:
-        raise _unreadable(manifest, "command", error) from error
+        raise _unreadable(manifest, error) from error
     if found.name != metadata["name"]:
-        raise _unreadable(manifest, "command", ValueError("it is named after another one"))
-    return found
-
-
-def parse_sweep(manifest: Mapping[str, Any]) -> SweepRequest:
-    """
-    Read the request for a sweep.
-
-    Args:
-        manifest: The ConfigMap as the API server sent it.
-
-    Raises:
-        InvalidRecord: It is none of ours, or was edited by hand beyond reading.
-
-    """
-    metadata, data = manifest["metadata"], manifest.get("data", {})
-    try:
-        found = SweepRequest(data["project"], _moment(data["requestedAt"]), metadata["namespace"], metadata["uid"])
-    except (KeyError, ValueError) as error:
-        raise _unreadable(manifest, "sweep", error) from error
-    if found.name != metadata["name"]:
-        raise _unreadable(manifest, "sweep", ValueError("it is named after another one"))
+        raise _unreadable(manifest, ValueError("it is named after another one"))
     return found
 
 
@@ -262,8 +237,8 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _unreadable(manifest: Mapping[str, Any], what: str, error: Exception) -> InvalidRecord:
-    return InvalidRecord(f"ConfigMap {manifest['metadata']['name']}: no {what} ({error}); it can be deleted")
+def _unreadable(manifest: Mapping[str, Any], error: Exception) -> InvalidRecord:
+    return InvalidRecord(f"ConfigMap {manifest['metadata']['name']}: no command ({error}); it can be deleted")
 
 
 def _config_map(name: str, namespace: str, project: str, kind: str, data: Mapping[str, str]) -> Manifest:

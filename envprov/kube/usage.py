@@ -18,8 +18,10 @@ from envprov.domain.custom import Custom
 from envprov.domain.errors import EnvprovError, Expired, Forbidden, Invalid, Unavailable
 from envprov.domain.release import SECRET_TYPE
 from envprov.domain.usage import Usage
-from envprov.kube.client import PAGE_SIZE, KubeClient, Object
+from envprov.kube.client import KubeClient, Object
+from envprov.kube.collections import PAGE_SIZE
 from envprov.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, SECRETS, Resource, lookup
+from envprov.kube.rights import can_i
 
 AT_ONCE = 4
 """Listings at the same time."""
@@ -223,7 +225,7 @@ class _Reading:
 
     async def _read_secrets(self, namespaces: frozenset[str]) -> None:
         try:
-            everywhere = await self._client.can_i("list", "", "secrets")
+            everywhere = await can_i(self._client, "list", "", "secrets")
         except EnvprovError as error:
             self._faults.append(f"{error}; it is tried again with the next look")
             return

@@ -82,7 +82,7 @@ def test_another_namespace_is_one_line_of_an_overlay_and_one_flag_of_helm(
     assert [item["metadata"]["name"] for item in rendered if item["kind"] == "Namespace"] == ["platform"]
 
 
-def test_the_overlay_of_the_docs_works(binaries: Path, tmp_path: Path) -> None:
+def test_the_overlay_of_the_docs_works(binaries: Path, kustomized: list[Manifest], tmp_path: Path) -> None:
     (example,) = re.findall(
         r"^```yaml\n(# kustomization.yaml\n.*?)^```",
         (ROOT / "docs" / "install.md").read_text(),
@@ -97,7 +97,9 @@ def test_the_overlay_of_the_docs_works(binaries: Path, tmp_path: Path) -> None:
         "registry-pull",
         "license",
     }
-    assert _settings(rendered)["platform"] == {"network": {"ingress_namespaces": ["ingress-nginx"]}}
+    assert _settings(rendered) == _settings(kustomized) | {
+        "platform": {"network": {"ingress_namespaces": ["ingress-nginx"]}}
+    }
     assert images == {"registry.example.org/tools/envprov:0.1.0"}
 
 

@@ -29,7 +29,7 @@ from envprov.domain.forge import (
     ProjectRef,
 )
 from envprov.domain.project import Project
-from envprov.domain.publication import Debt, together
+from envprov.domain.told import Debt, together
 from tests.unit.builders import SLUG
 from tests.unit.fakes import Faults
 

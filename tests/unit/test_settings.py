@@ -131,6 +131,8 @@ def test_all_faults_are_said_at_once_with_file_and_field(write: Write, text: str
     ("text", "words"),
     [
         pytest.param("a: [", "is not YAML", id="no YAML"),
+        pytest.param("a: 2026-02-31", "is not YAML", id="no date"),
+        pytest.param("[" * 5000, "is not YAML", id="too deep"),
         pytest.param("a: b: c", "line 1: is not YAML", id="no YAML, with its line"),
         pytest.param("- a", "must hold fields", id="a list"),
         pytest.param("just words", "must hold fields", id="words"),

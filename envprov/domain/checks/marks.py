@@ -11,6 +11,7 @@ from envprov.domain.charted import Charted
 from envprov.domain.checking import Given
 from envprov.domain.environment import BRANCH, GROUP
 from envprov.domain.findings import Finding, Rule, Severity
+from envprov.domain.leases import HELM_LEASE
 from envprov.domain.loose import mapping, text, texts, within
 
 RESERVED = Rule(
@@ -101,7 +102,7 @@ _FREE = frozenset({"IPAddress", "ClusterTrustBundle", "PodCertificateRequest"})
 _TAKEN: Mapping[tuple[str, str], frozenset[str]] = {
     ("", "ConfigMap"): frozenset({"kube-root-ca.crt"}),
     ("", "ServiceAccount"): frozenset({"default"}),
-    ("coordination.k8s.io", "Lease"): frozenset({"envprov-helm"}),
+    ("coordination.k8s.io", "Lease"): frozenset({HELM_LEASE}),
 }
 _BASE_KINDS = frozenset(
     (version.partition("/")[0] if "/" in version else "", kind) for kind, version in objects.API_VERSIONS.items()
@@ -180,9 +181,15 @@ def duplicates(given: Given) -> Iterator[Finding]:
 def names(given: Given) -> Iterator[Finding]:
     """Names that are missing, or that the API server does not take."""
     for item in given.items:
-        name, subject = item.subject.name, item.subject
+        name, subject, metadata = item.subject.name, item.subject, within(item.manifest, "metadata")
+        numbers = [key for key in ("name", "namespace") if not isinstance(metadata.get(key), str | None)]
+        for key in numbers:
+            message = f"has {metadata[key]!r} as its {key}, which is no text"
+            yield INVALID_NAME.found(subject, f"metadata.{key}", message, "put it in quotes, as `| quote` does")
+        if "name" in numbers:
+            continue
         if not name:
-            if generated := text(within(item.manifest, "metadata").get("generateName")):
+            if generated := text(metadata.get("generateName")):
                 message = f"has no name, only the generateName {generated}"
                 yield NO_NAME.found(subject, "metadata.generateName", message)
             else:

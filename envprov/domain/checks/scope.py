@@ -59,33 +59,6 @@ RULES: tuple[Rule, ...] = (
     KIND_NOT_SEEN,
 )
 
-_BUILT_IN = frozenset(
-    [
-        "admissionregistration.k8s.io",
-        "apiextensions.k8s.io",
-        "apiregistration.k8s.io",
-        "apps",
-        "authentication.k8s.io",
-        "authorization.k8s.io",
-        "autoscaling",
-        "batch",
-        "certificates.k8s.io",
-        "coordination.k8s.io",
-        "discovery.k8s.io",
-        "events.k8s.io",
-        "extensions",
-        "flowcontrol.apiserver.k8s.io",
-        "internal.apiserver.k8s.io",
-        "networking.k8s.io",
-        "node.k8s.io",
-        "policy",
-        "rbac.authorization.k8s.io",
-        "resource.k8s.io",
-        "scheduling.k8s.io",
-        "storage.k8s.io",
-        "storagemigration.k8s.io",
-    ]
-) | {""}
 _LEGACY = ("extensions", "apps", "policy", "networking.k8s.io")
 """Groups between which kinds have moved since ``extensions``."""
 _GONE = {
@@ -120,7 +93,7 @@ def cluster_scoped(given: Given) -> Iterator[Finding]:
         if not any(
             (row.group, row.kind) == (item.group, item.kind) and fnmatchcase(name, row.name or "*") for row in allowed
         ):
-            remedy = _WAYS_OUT.get(item.kind, "") if item.group in _BUILT_IN else ""
+            remedy = _WAYS_OUT.get(item.kind, "") if item.is_built_in else ""
             yield CLUSTER_SCOPED.found(item.subject, "", "belongs to the whole cluster, and not to one branch", remedy)
         elif slug not in name:
             message = f"is one object for all branches: its name does not hold the slug {slug}"
@@ -159,7 +132,7 @@ def unknown_kinds(given: Given) -> Iterator[Finding]:
         elif others := _served_as(item, scopes):
             message = f"is {named}, which this cluster does not serve; it serves {item.kind} as {' and '.join(others)}"
             yield UNKNOWN_KIND.found(subject, "apiVersion", message, f"set apiVersion to {others[-1]}")
-        elif item.group in _BUILT_IN:
+        elif item.is_built_in:
             message = f"is of a kind that this cluster does not serve: {named}"
             yield UNKNOWN_KIND.found(subject, "kind", message)
         else:

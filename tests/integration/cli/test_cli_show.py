@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from envprov.domain.names import slug
 from tests.integration.cli.calling import Cli, condition
 
 READY = condition("Ready", "True", "Ready", "all is well")
@@ -111,6 +112,16 @@ def test_an_unknown_branch_is_said_with_its_neighbours(cli: Cli, command: str) -
     assert "branch feature/logn of Project shop has no environment" in said.stderr
     assert "did you mean feature/login?" in said.stderr
     assert "Project game has one" in cli.call(command, "elsewhere", "--project", "shop").stderr
+
+
+@pytest.mark.parametrize("command", ["status", "down", "pin", "sleep", "diff"])
+def test_the_record_of_another_branch_is_not_taken_for_this_ones(cli: Cli, command: str) -> None:
+    metadata = {"name": slug("shop", "x"), "namespace": cli.namespace}
+    spec = {"project": "shop", "branch": "y"}
+    cli.apply({"apiVersion": "envprov.io/v1alpha1", "kind": "Environment", "metadata": metadata, "spec": spec})
+    said = cli.call(command, "x", "--project", "shop")
+    assert (said.returncode, said.stdout) == (4, "")
+    assert "is of branch 'y' in Project shop; branch 'x' in Project shop needs the same name" in said.stderr
 
 
 def test_the_project_is_found_or_everything_that_was_tried_is_said(cli: Cli) -> None:

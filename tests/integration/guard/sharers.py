@@ -11,11 +11,13 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from envprov.base_objects import BaseObjects
 from envprov.budgeting import LiveBudget
 from envprov.cluster import LiveCluster
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics
 from envprov.controller.reconcile import Reconciler
+from envprov.deploying import LiveReleases
 from envprov.domain import objects
 from envprov.domain.desired import Identity
 from envprov.domain.environment import BRANCH, FINALIZER
@@ -50,6 +52,7 @@ from envprov.releases.engine import Helm
 from envprov.releases.stored import decode
 from envprov.remains import RemainsReader
 from envprov.waiting import BY_HOLDER, Waiting, holder_index
+from envprov.workloads import LiveWorkloads
 from tests.cluster import Cluster
 from tests.integration.guard.worlds import MANAGER, manifest
 
@@ -137,17 +140,18 @@ def controller(cluster: Cluster, client: KubeClient, control_namespace: str, own
     guard = Narrow(client, holds, UsageReader(client, decode), arming, own=own or control_namespace)
     read = Read()
     waiting = Waiting(Informer(client, LEASES, indexes={BY_HOLDER: holder_index}))
+    judge = Judge(client, cast("Planner", Absent()), reservations, waiting)
     live = LiveCluster(
         client=client,
-        caches={},
-        helm=cast("Helm", Absent()),
-        judge=Judge(client, cast("Planner", Absent()), reservations, waiting),
+        base=BaseObjects(client, {}),
+        releases=LiveReleases(client, cast("Helm", Absent()), judge, worker="a-test"),
+        workloads=LiveWorkloads(client, {}),
+        judge=judge,
         guard=guard,
         remnants=RemainsReader(client, holds, reservations),
         reservations=reservations,
         waiting=waiting,
         budget=cast("LiveBudget", Absent()),
-        worker="a-test",
         now=_now,
     )
     records = ControllerRecords(
@@ -292,7 +296,7 @@ class Namespaces(KubeClient):
         path = NAMESPACES.path(None, name, "finalize")
         body = live | {"spec": {"finalizers": []}}
         with suppress(Conflict, Invalid):
-            await self._send(Request(f"finalize Namespace {name}", "PUT", path, body=body, absent_ok=True))
+            await self.send(Request(f"finalize Namespace {name}", "PUT", path, body=body, absent_ok=True))
 
 
 def _now() -> datetime:

@@ -64,17 +64,17 @@ class Mortal(KubeClient):
         super().__init__(*args, **kwargs)
         self.writes: list[str] = []
 
-    async def _send(self, request: Request) -> Any:  # noqa: ANN401 - as the server says
+    async def send(self, request: Request) -> Any:  # noqa: ANN401 - as the server says
         if self.is_dead:
             raise Killed
         if not _is_write(request):
-            return await super()._send(request)
+            return await super().send(request)
         self.writes.append(f"{request.method} {request.path}")
         if len(self.writes) - 1 != self.dies_at:
-            return await super()._send(request)
+            return await super().send(request)
         self.is_dead = True
         if self.is_late:
-            await super()._send(request)
+            await super().send(request)
         raise Killed
 
 

@@ -15,7 +15,8 @@ from envprov.domain.observed import AccountSeen
 from envprov.domain.policies import REAPPLIED, policies
 from envprov.guarding import LiveGuard
 from envprov.kube.arming import Arming
-from envprov.kube.client import Connection, KubeClient, Listing
+from envprov.kube.client import Connection, KubeClient
+from envprov.kube.collections import Listing
 from envprov.kube.holds import Holds
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS, Resource
 from envprov.kube.usage import UsageReader

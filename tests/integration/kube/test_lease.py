@@ -131,6 +131,23 @@ def test_a_leader_that_ends_hands_over_at_once(cluster: Cluster, control_namespa
     asyncio.run(story())
 
 
+def test_a_lease_that_was_written_meanwhile_is_handed_back_all_the_same(
+    cluster: Cluster, control_namespace: str
+) -> None:
+    async def story() -> None:
+        async with connected(cluster) as client:
+            work = Work()
+            leading = asyncio.create_task(candidate(client, control_namespace, "a").lead(work.of("a")))
+            await work.reaches(("a", "begins"))
+            # As a renewal does whose answer nobody waited for.
+            note = {"metadata": {"annotations": {"note": "new version"}}}
+            await client.merge_patch(LEASES, "test", control_namespace, note, manager="somebody")
+            await ended(leading)
+            assert (await spec(client, control_namespace))["holderIdentity"] == ""
+
+    asyncio.run(story())
+
+
 def test_the_default_times_hand_over_within_two_seconds(cluster: Cluster, control_namespace: str) -> None:
     async def story() -> None:
         async with connected(cluster) as client:

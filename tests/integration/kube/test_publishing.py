@@ -24,6 +24,7 @@ from envprov.domain.environment import (
 from envprov.domain.errors import Conflict
 from envprov.domain.lifetime import Extension
 from envprov.domain.names import slug
+from envprov.domain.policies import RECORD
 from envprov.kube import resources
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
@@ -37,7 +38,7 @@ from envprov.kube.publishing import (
     key_of_command,
 )
 from envprov.kube.records import ControllerRecords
-from envprov.kube.requests import COMMANDS
+from envprov.kube.requests import COMMAND
 from envprov.kube.tombstones import SELECTOR
 from tests.integration.records import connected, install_definition, let_go, project, push
 
@@ -133,7 +134,7 @@ async def office(cluster: Cluster, namespace: str) -> AsyncIterator[Office]:
                 client,
                 resources.CONFIG_MAPS,
                 namespace=namespace,
-                label_selector=COMMANDS,
+                label_selector=f"{RECORD}={COMMAND}",
                 indexes={BY_ENVIRONMENT: environment_index},
             ),
         ]

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretBytes
 
-from envprov.domain.environment import parse_environment
+from envprov.domain.deliveries import Dismissal, Unwanted, Wanted
+from envprov.domain.environment import DOUBTED, parse_environment
 from envprov.domain.names import slug
+from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
-from envprov.kube.requests import COMMANDS, SWEEPS, parse_command, parse_sweep
+from envprov.kube.requests import COMMAND, SWEEP, parse_command
 from envprov.kube.resources import CONFIG_MAPS
 from tests import payloads
 from tests.integration.records import install_definition, let_go
@@ -202,7 +204,7 @@ def test_a_command_is_left_once_however_often_it_comes(cluster: Cluster, namespa
                 answer = await receiver.post(payloads.note("/envprov extend 3d"), **NOTE)
                 assert answer.status_code == 202
                 assert answer.json() == {"requests": ["command-1244-shop", "command-1244-mirror"]}
-            found = (await receiver.client.list(CONFIG_MAPS, namespace, label_selector=COMMANDS)).items
+            found = (await receiver.client.list(CONFIG_MAPS, namespace, label_selector=f"{RECORD}={COMMAND}")).items
             commands = [parse_command(item) for item in found]
             assert sorted(command.project for command in commands) == ["mirror", "shop"]
             assert {command.text for command in commands} == {"/envprov extend 3d"}
@@ -224,10 +226,10 @@ def test_fifty_branches_of_one_push_are_all_on_record_and_a_sweep_is_asked_for(
                 assert len(answer.json()["environments"]) == 100
                 assert answer.json()["requests"] == ["sweep-shop", "sweep-mirror"]
             assert len(await receiver.environments.list("shop")) == 50
-            found = (await receiver.client.list(CONFIG_MAPS, namespace, label_selector=SWEEPS)).items
-            sweeps = [parse_sweep(item) for item in found]
-            assert sorted(sweep.project for sweep in sweeps) == ["mirror", "shop"]
-            assert all(datetime.now(UTC) - sweep.requested_at < timedelta(minutes=5) for sweep in sweeps)
+            found = (await receiver.client.list(CONFIG_MAPS, namespace, label_selector=f"{RECORD}={SWEEP}")).items
+            assert sorted(item["data"]["project"] for item in found) == ["mirror", "shop"]
+            moments = [datetime.fromisoformat(item["data"]["requestedAt"]) for item in found]
+            assert all(datetime.now(UTC) - moment < timedelta(minutes=5) for moment in moments)
 
     asyncio.run(story())
 
@@ -278,6 +280,29 @@ def test_a_replayed_delivery_changes_nothing(cluster: Cluster, namespace: str) -
             assert (await receiver.deliver(altered, headers)).status_code == 401
             assert (await receiver.post(created)).status_code == 401
             assert await receiver.revision() == NEXT
+
+    asyncio.run(story())
+
+
+def test_a_replayed_deletion_does_not_end_what_has_come_back(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        created, deleted = payloads.push_created("feature/x", SHA), payloads.push_deleted("feature/x", SHA)
+        async with receiving(cluster.kubeconfig, namespace) as receiver:
+            await receiver.post(created)
+            await receiver.post(deleted)
+            going = await receiver.environments.get(NAME)
+            assert going is not None
+            await receiver.environments.retire(parse_environment(going), NOW)
+            await receiver.environments.bring("shop", "feature/x", Wanted(SHA))  # by the sweep, at the same commit
+
+            assert (await receiver.post(deleted)).status_code == 202
+            assert await receiver.revision() == SHA
+            live = await receiver.environments.get(NAME)
+            assert live is not None
+            assert live["metadata"]["annotations"][DOUBTED] == SHA  # so that the controller asks GitLab
+
+            await receiver.environments.bring("shop", "feature/x", Unwanted(Dismissal.UNWANTED))
+            assert await receiver.revision() is None
 
     asyncio.run(story())
 

@@ -50,6 +50,11 @@ def test_each_command_has_a_section_with_an_example_and_its_options(name: str) -
     assert not missing
 
 
+def test_the_table_at_the_top_names_every_command() -> None:
+    table = TEXT.partition("|---|---|\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"#envprov-(\w+)", table)) == set(getattr(APP, "commands", {}))
+
+
 def test_the_options_of_every_command_are_all_there() -> None:
     assert not {option for option in options_of(APP) if option not in section(COMMON)}
 

@@ -53,7 +53,10 @@ def test_wrong_arguments_are_named(arguments: Arguments, said: str) -> None:
         pytest.param(b"a: [", "line 1: is not YAML", id="no YAML"),
         pytest.param(b"\xff\xfe\x00", "is not YAML", id="no text"),
         pytest.param(b"- a", "must hold fields", id="a list"),
-        pytest.param(b"1: a", "must hold fields", id="a number for a name"),
+        pytest.param(b"a: .inf", "is not YAML that Helm could read", id="no number of JSON"),
+        pytest.param(b"a: &a [*a]", "is not YAML that Helm could read", id="a list in itself"),
+        pytest.param(b"[" * 5000, "is not YAML", id="too deep"),
+        pytest.param(b"a: 1\n---\nb: 2", "must be one document, and has 2", id="two documents"),
         pytest.param(b"#" * (VALUES_LIMIT_BYTES + 1), "larger than", id="too large"),
     ],
 )
@@ -63,6 +66,12 @@ def test_a_wrong_values_file_is_named_and_not_shown(tmp_path: Path, content: byt
     with pytest.raises(ConfigError, match=said) as caught:
         read_values(file)
     assert str(file) in str(caught.value)
+
+
+def test_values_are_read_as_helm_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text("tag: 2026-01-31\nday: 2026-02-31\nat: 12:30\nmode: 0o17\nflag: off\n")
+    assert read_values(file) == {"tag": "2026-01-31", "day": "2026-02-31", "at": "12:30", "mode": 15, "flag": False}
 
 
 def test_an_empty_values_file_holds_no_values(tmp_path: Path) -> None:

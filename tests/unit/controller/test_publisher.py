@@ -26,8 +26,8 @@ from envprov.domain.errors import (
     Throttled,
     Unavailable,
 )
+from envprov.domain.note import digest_of, marker
 from envprov.domain.project import Project
-from envprov.domain.publication import digest_of, marker
 from tests.unit.builders import COMMIT, NOW, SLUG, environment, project, reported
 from tests.unit.fakes import Clock
 from tests.unit.showcase import Desk, FakeGitLab

@@ -209,24 +209,6 @@ def test_jitter_is_full() -> None:
     asyncio.run(story())
 
 
-def test_age_is_that_of_the_key_which_waits_longest() -> None:
-    async def story() -> None:
-        clock = FakeClock()
-        queue = make_queue(clock)
-        assert queue.oldest_age == 0
-        queue.add("a")
-        clock.advance(2)
-        queue.add("b")
-        queue.add("a")
-        clock.advance(3)
-        assert queue.oldest_age == 5
-        await queue.get()
-        assert queue.oldest_age == 3
-        assert queue.in_work == 1
-
-    asyncio.run(story())
-
-
 def test_shut_down_gives_out_what_waits_and_then_ends_every_worker() -> None:
     async def story() -> None:
         clock = FakeClock()
@@ -376,7 +358,6 @@ class Story(RuleBasedStateMachine):
     @invariant()
     def never_two_workers_on_one_key(self) -> None:
         assert len(self.in_work) == len(set(self.in_work))
-        assert self.queue.in_work == len(self.in_work)
 
     def cancel(self, task: asyncio.Task[str]) -> None:
         task.cancel()

@@ -11,32 +11,27 @@ from hypothesis import strategies as st
 
 from envprov.domain.environment import Environment, GitLabStatus, parse_environment, told_of
 from envprov.domain.health import Condition, Health
+from envprov.domain.markdown import code
+from envprov.domain.note import digest_of, marker
 from envprov.domain.observed import Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.project import Project
-from envprov.domain.publication import (
-    Debt,
+from envprov.domain.publication import Publication, farewell, fork_iid, wanted
+from envprov.domain.publication_steps import (
     DeleteEnvironment,
     EditNote,
     EndDeployment,
     EnsureEnvironment,
-    Publication,
     SetStatus,
     StartDeployment,
     Step,
     StopEnvironment,
     WriteNote,
-    code,
-    digest_of,
-    farewell,
-    fork_iid,
     intent,
-    marker,
     steps,
-    together,
-    wanted,
 )
 from envprov.domain.report import report_progress
+from envprov.domain.told import Debt, together
 from tests.unit.builders import (
     COMMIT,
     DIGEST,
