@@ -144,11 +144,12 @@ class Reconciler:
 
     async def _rise(self, latest: list[Environment]) -> Outcome:
         environment = latest[-1]
-        desired = await self._desired(environment)
-        if not environment.spec.pinned and is_expired(environment, desired, self.now()):
+        term = self._term(environment)  # first: whatever else is wrong with it, its time may be over
+        if term is not None and not environment.spec.pinned and is_expired(environment, term, self.now()):
             await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
             await self.records.expire(environment)
             return Outcome("Expired", ("delete Environment",), LOOK_AGAIN)
+        desired = await self._desired(environment)
         if FINALIZER not in environment.finalizers:
             await self.records.hold(environment)
         done: list[str] = []
@@ -270,7 +271,9 @@ class Reconciler:
         return replace(outcome, look_again=left)
 
     def _term(self, environment: Environment) -> Term | None:
-        """How long it is to live, as far as that is known without asking anybody."""
+        """How long it is to live, as far as that is known without asking anybody; None for what is nobody's record."""
+        if name_fault(environment) is not None:
+            return None
         try:
             project = self.records.project(environment.spec.project)
         except InvalidRecord:

@@ -47,6 +47,30 @@ def test_one_that_is_refused_is_warned_of_and_ends_to_the_second() -> None:
     asyncio.run(story())
 
 
+def test_one_whose_size_is_not_allowed_ends_to_the_second() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"] |= {"lifetime": IDLE | {"idle": "PT61M"}, "size": "XXL"}
+        outcome = await world.reconcile(SLUG)
+        assert (outcome.phase, outcome.look_again) == ("InvalidRecord", timedelta(minutes=1))
+        world.clock.advance(timedelta(minutes=1))
+        assert (await world.reconcile(SLUG)).phase == "Expired"
+
+    asyncio.run(story())
+
+
+def test_one_under_the_name_of_another_is_looked_at_as_seldom_as_ever() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"] |= {"lifetime": IDLE, "branch": "another"}
+        for _ in range(2):
+            outcome = await world.reconcile(SLUG)
+            assert (outcome.phase, outcome.look_again) == ("NameTaken", timedelta(minutes=5))
+            world.clock.advance(timedelta(hours=9))
+
+    asyncio.run(story())
+
+
 def test_one_whose_deployment_rests_ends_to_the_second() -> None:
     async def story() -> None:
         world = World()
