@@ -8,6 +8,7 @@ from envprov.cli.exits import ExitCode
 from envprov.cli.found import find_environment, say
 from envprov.cli.options import Common
 from envprov.cli.session import opened
+from envprov.domain.desired import term_of
 from envprov.domain.environment import parse_environment
 from envprov.domain.errors import ConfigError
 from envprov.domain.lifetime import extend as extension_of
@@ -44,11 +45,13 @@ async def extend(common: Common, branch: str, span: str | None, project: str | N
         if ends is None:
             raise ConfigError(f"the environment of branch {branch} has no end, so there is nothing to extend")
         rules = await session.client.get(PROJECTS, named, session.namespace)
-        maximum = parse_project(rules).spec.limits.lifetime if rules is not None else None
-        extension = extension_of(ends, longer, now=datetime.now(UTC), maximum=maximum)
+        known = parse_project(rules) if rules is not None else None
+        maximum = known.spec.limits.lifetime if known else None
+        lifetime = term_of(environment, known, environment.status.branch_file).lifetime if known else None
+        extension = extension_of(ends, longer, now=datetime.now(UTC), maximum=maximum, lifetime=lifetime)
         live = await session.environments.extend(item, extension)
         until = f"stays until {extension.until:%Y-%m-%dT%H:%M:%SZ} at least"
-        return say(common, live, "begins its lifetime anew" if longer is None else until)
+        return say(common, live, until if extension.until > extension.at else "begins its lifetime anew")
 
 
 async def pin(common: Common, branch: str, project: str | None, *, pinned: bool) -> ExitCode:

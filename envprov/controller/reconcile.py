@@ -38,6 +38,7 @@ from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
 from envprov.domain.project import Project
 from envprov.domain.report import (
+    end_of,
     is_expired,
     next_expiry_check,
     release_status,
@@ -56,8 +57,6 @@ REFUSED_AGAIN = timedelta(seconds=30)
 
 FENCE_SETTLE = timedelta(seconds=5)
 """How long ServiceAccounts are fenced before the guard looks for the last time."""
-
-EXPIRED = "Expired"
 
 ROUNDS = 12
 """A pass makes at most this many rounds of observing and applying; a full way up takes five."""
@@ -133,7 +132,7 @@ class Reconciler:
         latest = [environment]  # as last reported: a fault must not be said over an older status
         try:
             outcome = await self._rise(latest)
-            return outcome if outcome.phase == EXPIRED else self._before_the_end(latest[-1], outcome)
+            return outcome if outcome.phase == "Expired" else self._before_the_end(latest[-1], outcome)
         except TerminalError as error:
             stalled = await self._say(latest[-1], error, deploying=False)
             return self._before_the_end(stalled, Outcome(error.reason, (), RESYNC))
@@ -145,11 +144,12 @@ class Reconciler:
 
     async def _rise(self, latest: list[Environment]) -> Outcome:
         environment = latest[-1]
-        desired = await self._desired(environment)
-        if not environment.spec.pinned and is_expired(environment, desired, self.now()):
-            await self.records.tell(environment, EXPIRED, "its lifetime has ended", warning=False)
+        term = self._term(environment)  # first: whatever else is wrong with it, its time may be over
+        if term is not None and not environment.spec.pinned and is_expired(environment, term, self.now()):
+            await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
             await self.records.expire(environment)
-            return Outcome(EXPIRED, ("delete Environment",), LOOK_AGAIN)
+            return Outcome("Expired", ("delete Environment",), LOOK_AGAIN)
+        desired = await self._desired(environment)
         if FINALIZER not in environment.finalizers:
             await self.records.hold(environment)
         done: list[str] = []
@@ -261,13 +261,19 @@ class Reconciler:
     def _before_the_end(self, environment: Environment, outcome: Outcome) -> Outcome:
         """The same, but nobody looks again later than its lifetime ends, or than that is to be said."""
         term = None if environment.spec.pinned or environment.deleting else self._term(environment)
-        left = next_expiry_check(term, environment.status, self.now()) if term is not None else None
+        if term is None:
+            return outcome
+        # Not as it was last reported: one that rests is not reported, and may have been extended since.
+        status = environment.status.model_copy(update={"expires_at": end_of(environment, term)})
+        left = next_expiry_check(term, status, self.now())
         if left is None or outcome.look_again is None or outcome.look_again <= left:
             return outcome
         return replace(outcome, look_again=left)
 
     def _term(self, environment: Environment) -> Term | None:
-        """How long it is to live, as far as that is known without asking anybody."""
+        """How long it is to live, as far as that is known without asking anybody; None for what is nobody's record."""
+        if name_fault(environment) is not None:
+            return None
         try:
             project = self.records.project(environment.spec.project)
         except InvalidRecord:

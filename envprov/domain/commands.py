@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from envprov.domain.desired import term_of
 from envprov.domain.environment import Environment, Type
 from envprov.domain.errors import Forbidden
 from envprov.domain.forge import Access
-from envprov.domain.lifetime import Extension, parse_span
+from envprov.domain.lifetime import Extension, noted_moment, parse_span
 from envprov.domain.lifetime import extend as extension_of
 from envprov.domain.markdown import code, moment
 from envprov.domain.names import slug
@@ -178,7 +179,7 @@ def encode(act: Act) -> str:
         case Down(uid=uid):
             return json.dumps({"do": "down", "uid": uid})
         case Redeploy(uid=uid, at=at):
-            return json.dumps({"do": "redeploy", "uid": uid, "at": moment(at)})
+            return json.dumps({"do": "redeploy", "uid": uid, "at": at.isoformat()})
 
 
 def decode(text: str) -> Act | None:
@@ -187,7 +188,7 @@ def decode(text: str) -> Act | None:
         given = json.loads(text)
         do, uid = str(given["do"]), str(given["uid"])
         extension = Extension.decode(str(given.get("extension", "")))
-        at = datetime.fromisoformat(given["at"]) if do == "redeploy" else None
+        at = noted_moment(str(given["at"])) if do == "redeploy" else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     match do:
@@ -331,7 +332,8 @@ def _extend(environment: Environment, project: Project, text: str | None, now: d
     if ends is None:
         return "There is nothing to extend: this environment lives as long as its branch."
     try:
-        extension = extension_of(ends, span, now=now, maximum=project.spec.limits.lifetime)
+        maximum, lived = project.spec.limits.lifetime, term_of(environment, project, environment.status.branch_file)
+        extension = extension_of(ends, span, now=now, maximum=maximum, lifetime=lived.lifetime)
     except Forbidden as error:
         return refused_answer(str(error))
     return Extend(environment.uid, extension)

@@ -216,21 +216,27 @@ def warning_at(lifetime: Lifetime | None, end: datetime | None) -> datetime | No
     return end - warn if end is not None and warn is not None else None
 
 
-def extend(end: datetime, span: timedelta | None, *, now: datetime, maximum: timedelta | None) -> Extension:
+def extend(
+    end: datetime, span: timedelta | None, *, now: datetime, maximum: timedelta | None, lifetime: Lifetime | None = None
+) -> Extension:
     """
-    An extension.
+    An extension, which never makes an environment end sooner.
 
     Args:
         end: When the environment ends now.
         span: By how much longer from then, or from now if that has passed; None begins its lifetime anew.
         now: Aware moment.
         maximum: How far from now the end may be, or None.
+        lifetime: What begins anew, if no span is given.
 
     Raises:
         Forbidden: The end would be too far away; says how far it may be.
 
     """
-    until = now if span is None else max(end, now) + span
+    if span is None:
+        begins_anew = isinstance(lifetime, ExpireAfter) and now + lifetime.idle >= end
+        return Extension(now, now if begins_anew else max(end, now))
+    until = max(end, now) + span
     if maximum is not None and until > now + maximum:
         limit = (now + maximum).astimezone(UTC)
         raise Forbidden(

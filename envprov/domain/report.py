@@ -214,9 +214,9 @@ def end_of(environment: Environment, lived: Lived) -> datetime | None:
     return _end(environment, lived, deployed_since, status.ready_at, status.active_at)
 
 
-def is_expired(environment: Environment, desired: Desired, now: datetime) -> bool:
+def is_expired(environment: Environment, lived: Lived, now: datetime) -> bool:
     """Whether an environment's lifetime has ended; pinned or not."""
-    end = end_of(environment, desired)
+    end = end_of(environment, lived)
     return end is not None and now >= end
 
 

@@ -164,7 +164,9 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.book = Book(self.gitlab.faults)
-        self.book.live = reported(environment(), {"expiresAt": ENDS, "observedGeneration": 1})
+        self.book.live = reported(
+            environment(lifetime={"kind": "expire-after", "idle": "P7D"}), {"expiresAt": ENDS, "observedGeneration": 1}
+        )
         self.book.rules = project(gitlab={"project": "group/shop", "commands": {}})
         self.gitlab.open(3)
         self.restart()
@@ -539,7 +541,16 @@ def test_a_fault_at_any_call_changes_nothing_in_the_end(call: int, lost: bool, t
 
 
 @pytest.mark.parametrize(
-    "act", [Pin(UID, pinned=True), Pin(UID, pinned=False), Down(UID), Extend(UID, Extension(NOW, A_WEEK_ON))]
+    "act",
+    [
+        Pin(UID, pinned=True),
+        Pin(UID, pinned=False),
+        Down(UID),
+        Extend(UID, Extension(NOW, A_WEEK_ON)),
+        Redeploy(UID, NOW + timedelta(seconds=7)),
+        Rest(UID, asleep=True),
+        Rest(UID, asleep=False),
+    ],
 )
 def test_an_act_is_read_as_it_was_written(act: Act) -> None:
     assert decode(encode(act)) == act

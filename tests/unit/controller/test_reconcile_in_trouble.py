@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from envprov.domain.environment import UNLOCK
+from envprov.domain.environment import EXTENDED, UNLOCK
 from envprov.domain.errors import ChartNotFound, HelmFailed
+from envprov.domain.lifetime import Extension
 from envprov.domain.release import ReleaseState
 from tests.unit.builders import SLUG, release
 from tests.unit.controller.test_reconcile import World
@@ -46,6 +47,30 @@ def test_one_that_is_refused_is_warned_of_and_ends_to_the_second() -> None:
     asyncio.run(story())
 
 
+def test_one_whose_size_is_not_allowed_ends_to_the_second() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"] |= {"lifetime": IDLE | {"idle": "PT61M"}, "size": "XXL"}
+        outcome = await world.reconcile(SLUG)
+        assert (outcome.phase, outcome.look_again) == ("InvalidRecord", timedelta(minutes=1))
+        world.clock.advance(timedelta(minutes=1))
+        assert (await world.reconcile(SLUG)).phase == "Expired"
+
+    asyncio.run(story())
+
+
+def test_one_under_the_name_of_another_is_looked_at_as_seldom_as_ever() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"] |= {"lifetime": IDLE, "branch": "another"}
+        for _ in range(2):
+            outcome = await world.reconcile(SLUG)
+            assert (outcome.phase, outcome.look_again) == ("NameTaken", timedelta(minutes=5))
+            world.clock.advance(timedelta(hours=9))
+
+    asyncio.run(story())
+
+
 def test_one_whose_deployment_rests_ends_to_the_second() -> None:
     async def story() -> None:
         world = World()
@@ -54,6 +79,22 @@ def test_one_whose_deployment_rests_ends_to_the_second() -> None:
         assert (await world.reconcile(SLUG)).look_again == timedelta(seconds=3)  # a failed deployment would rest for 5
         world.clock.advance(timedelta(seconds=3))
         assert (await world.reconcile(SLUG)).phase == "Expired"
+
+    asyncio.run(story())
+
+
+def test_one_that_is_extended_while_its_deployment_rests_is_left_to_rest() -> None:
+    async def story() -> None:
+        world = World()
+        world.records.live[SLUG]["spec"]["lifetime"] = {"kind": "until", "at": "2026-11-24T12:00:04Z"}
+        world.cluster.helm_fault = HelmFailed("hook failed")
+        await world.reconcile(SLUG)
+        moment = world.clock.now
+        annotations = {EXTENDED: Extension(moment, moment + timedelta(days=1)).encode()}
+        world.records.live[SLUG]["metadata"]["annotations"] = annotations
+        world.clock.advance(timedelta(seconds=4))
+        outcome = await world.reconcile(SLUG)
+        assert (outcome.phase, outcome.look_again) == ("Retrying", timedelta(seconds=1))  # of the five that it rests
 
     asyncio.run(story())
 

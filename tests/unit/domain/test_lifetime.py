@@ -132,10 +132,19 @@ def test_spans_as_people_write_them(text: str, expected: timedelta | None) -> No
         pytest.param(NOON + DAY, 3 * DAY, NOON + 4 * DAY, id="ends tomorrow, three days more -> from its end"),
         pytest.param(NOON - DAY, 3 * DAY, NOON + 3 * DAY, id="has ended -> from now"),
         pytest.param(NOON + DAY, None, NOON, id="no span -> activity now, and no more"),
+        pytest.param(NOON + 9 * DAY, None, NOON + 9 * DAY, id="no span, extended further before -> as far as that"),
     ],
 )
 def test_extensions(end: datetime, span: timedelta | None, expected: datetime) -> None:
-    assert extend(end, span, now=NOON, maximum=None) == Extension(NOON, expected)
+    lifetime = ExpireAfter(kind="expire-after", idle=2 * DAY)
+    assert extend(end, span, now=NOON, maximum=None, lifetime=lifetime) == Extension(NOON, expected)
+
+
+def test_an_extension_without_a_span_does_not_end_what_was_extended_beyond_its_date() -> None:
+    """It ended at a date, was extended by three days, and somebody asks for more without saying how much."""
+    over, far = Until(kind="until", at=NOON - DAY), NOON + 2 * DAY
+    extension = extend(far, None, now=NOON, maximum=None, lifetime=over)
+    assert expiry(over, last_activity=NOON - 9 * DAY, extension=extension) == far
 
 
 def test_an_extension_beyond_what_the_project_allows_is_refused_with_how_far_it_may_go() -> None:
