@@ -297,8 +297,9 @@ def is_told_again(known: Known, news: News) -> bool:
         news: A delivery, or a decision of somebody who has looked.
 
     """
-    is_deletion = isinstance(news, BranchEvent) and news.kind is Kind.DELETED
-    return is_deletion and known_trail(known).has_ended_at(news.before)
+    if not isinstance(news, BranchEvent) or news.kind is not Kind.DELETED:
+        return False
+    return known_trail(known).has_ended_at(news.before)
 
 
 def doubt_after(doubt: str, decision: Decision, news: News) -> str:

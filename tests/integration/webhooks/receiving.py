@@ -39,6 +39,12 @@ class Hasty(PatientProtocol):
     patience: ClassVar[Mapping[str, float]] = {"headers": 0.3, "body": 1.0, "answer": 5.0, "rest": 0.3}
 
 
+class Unhurried(PatientProtocol):
+    """A protocol that waits for a body to its end, also on a computer that is busy with other things."""
+
+    patience: ClassVar[Mapping[str, float]] = {"headers": 60.0, "body": 60.0, "answer": 60.0, "rest": 60.0}
+
+
 @dataclass
 class Receiver:
     """A receiver that listens."""

@@ -22,7 +22,16 @@ from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
 from tests import payloads
 from tests.integration.records import install_definition, let_go, project
-from tests.integration.webhooks.receiving import HEADERS, NAME, TOKEN, Hasty, receiving, request_head, status_of
+from tests.integration.webhooks.receiving import (
+    HEADERS,
+    NAME,
+    TOKEN,
+    Hasty,
+    Unhurried,
+    receiving,
+    request_head,
+    status_of,
+)
 from webhooks.app import ReceiverSettings, create_app
 from webhooks.serve import Listening, serve
 
@@ -120,7 +129,7 @@ def test_a_wrong_token_is_answered_before_a_hundred_megabytes_come(cluster: Clus
 
 def test_a_body_that_is_too_large_is_refused_and_not_kept(cluster: Cluster, namespace: str) -> None:
     async def story() -> None:
-        async with receiving(cluster.kubeconfig, namespace) as receiver:
+        async with receiving(cluster.kubeconfig, namespace, protocol=Unhurried) as receiver:
             await receiver.post(CREATED)
             before = peak_mib()
             assert (await receiver.post(_chunks(10), **{"Content-Length": str(10 * MIB)})).status_code == 413
