@@ -21,8 +21,7 @@ from typing import Any
 
 import httpx
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from envprov.cli.main import build
 from tests.cluster import Cluster

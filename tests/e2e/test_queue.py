@@ -244,10 +244,11 @@ def test_a_node_that_comes_makes_room_at_once(own: Installation) -> None:
     reason = eventually(waiting, message="nobody waits")["reason"]
     assert reason.startswith("needs 1 CPU, 0.")
     assert "(the cluster)" in reason
+    name = f"fake-{own.namespace}"
     node = {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": f"fake-{own.namespace}", "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "metadata": {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}},
         # No pod of anybody comes to it, for there is room for none.
         "status": {part: {"cpu": str(cpu), "memory": "1Ti", "pods": "0"} for part in ("allocatable", "capacity")},
     }
@@ -256,4 +257,4 @@ def test_a_node_that_comes_makes_room_at_once(own: Installation) -> None:
         for branch in ("one", "two"):
             eventually(lambda: own.is_ready(branch), message=f"{branch} did not get in")  # noqa: B023 - asked at once
     finally:
-        own.cluster.kubectl("delete", "node", node["metadata"]["name"])
+        own.cluster.kubectl("delete", "node", name)
