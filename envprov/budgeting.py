@@ -143,8 +143,9 @@ class LiveBudget:
         entry = self.ledger.entries().get(identity.name)
         is_there = seen is not NamespaceState.MISSING
         held = entry if entry and (entry.uid == identity.uid or is_there) else None
-        if held == replace(given, at=held.at if held else ""):
-            return Admitted()
+        is_exempt = held is None and self._needs_no_entry(identity.project, is_there=is_there)
+        if is_exempt or held == replace(given, at=held.at if held else ""):
+            return Admitted(held)
         # It was there before the budget, or before the ledger was lost; and what becomes no larger spends nothing.
         if is_there if held is None else within(cost_of(desired.size), cost_of(held.size)):
             return Room(given, asks=False)
@@ -157,7 +158,7 @@ class LiveBudget:
 
     async def admit(self, admit: Admit) -> None:
         """
-        Enter an environment into the ledger, unless there is no room for it any more.
+        Enter an environment into the ledger, unless there is no room for it any more; or take it out.
 
         Raises:
             Conflict: Others wrote in between, each time.
@@ -168,6 +169,10 @@ class LiveBudget:
 
         async def write() -> None:
             held = self.ledger.entries().get(name)
+            if entry is None:
+                if held is not None and held.uid == admit.identity.uid and not self._is_there(name):
+                    await self.ledger.remove(name)
+                return
             held = held if held and (held.uid == entry.uid or self._is_there(name)) else None
             if admit.asks:
                 place = self._place(name, entry.size, held)
@@ -238,7 +243,7 @@ class LiveBudget:
     def stirred(self) -> tuple[Stirred, ...]:
         """Environments in line for whom something has changed since they last reported."""
         found = []
-        entries = self.ledger.entries()
+        entries, is_full = self.ledger.entries(), self.ledger.is_full
         places = {place.claim.name: place for place in self._line(self._claims())}
         for manifest in self.environments.items():
             name = manifest["metadata"]["name"]
@@ -249,7 +254,7 @@ class LiveBudget:
             elif (
                 queue is not None
                 or (place is not None and place.standing is Standing.ROOM)
-                or self._is_to_be_entered(manifest, entries.get(name))
+                or (not is_full and self._is_to_be_entered(manifest, entries.get(name)))
             ):
                 found.append(Stirred(name, is_urgent=True))
         return tuple(found)
@@ -276,7 +281,7 @@ class LiveBudget:
         if record is None:
             return None
         own = self._claim(record, size, held)
-        if not any(limit for _, limit in self._budgets((own.project,)).of(own.project)):
+        if not self._limits(own.project):
             return Place(own, Standing.ROOM)
         others = (claim for claim in self._claims() if claim.name != name)
         return next(place for place in self._line((own, *others)) if place.claim.name == name)
@@ -292,13 +297,22 @@ class LiveBudget:
         found = {name: self._project(name) for name in projects}
         return Budgets(self.cluster(), {name: budget_of(one.spec.limits) for name, one in found.items() if one})
 
+    def _needs_no_entry(self, project: str, *, is_there: bool) -> bool:
+        """With a full ledger, who is there counts by its namespace all the same; where no budget is, nobody counts."""
+        return self.ledger.is_full and (is_there or not self._limits(project))
+
+    def _limits(self, project: str) -> bool:
+        """Whether any budget counts for environments of a Project."""
+        return any(limit for _, limit in self._budgets((project,)).of(project))
+
     def _holdings(self) -> Iterator[Holding]:
         entries = self.ledger.entries()
         for name, entry in entries.items():
             record = self._record(name)
             environment = record.environment if record else None
             branch = environment.spec.branch if environment else name
-            yield Holding(name, entry.project, branch, cost_of(entry.size), _end(environment))
+            is_going = environment is not None and environment.deleting
+            yield Holding(name, entry.project, branch, cost_of(entry.size), _end(environment), is_going)
         for manifest in self.environments.items():
             name = manifest["metadata"]["name"]
             if name in entries or not self._is_there(name):
@@ -306,8 +320,9 @@ class LiveBudget:
             record = self._record(name)
             if record is not None:  # it was there before the budget, and is entered when its turn comes
                 environment = record.environment
+                spec, is_going = environment.spec, environment.deleting
                 cost = cost_of(record.size) if record.size else {COUNT: Decimal(1)}
-                yield Holding(name, environment.spec.project, environment.spec.branch, cost, _end(environment))
+                yield Holding(name, spec.project, spec.branch, cost, _end(environment), is_going)
 
     def _claims(self) -> Iterator[Claim]:
         """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
+from envprov.domain.checking import Given
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import INSTALLER, Desired, Identity
-from envprov.domain.errors import PlanRefused, TerminalError
+from envprov.domain.errors import Invalid, PlanRefused, TerminalError
 from envprov.domain.findings import Finding, downgrade, refusing
 from envprov.domain.hosts import HostSeen, HostState, Reservation, own_host
 from envprov.domain.observed import Rendered
@@ -14,8 +16,10 @@ from envprov.domain.release import DIGEST, Release, ReleaseState
 from envprov.domain.rendered import read_rendered
 from envprov.kube.client import KubeClient
 from envprov.kube.reservations import Reservations
+from envprov.kube.resources import SECRETS
 from envprov.planning import Draft, Planner
 from envprov.releases.engine import ReleaseSpec, service_account_user
+from envprov.releases.stored import decode_objects
 from envprov.trial import Trial
 from envprov.waiting import Waiting
 
@@ -30,7 +34,7 @@ class Judged:
         fault: Why it cannot be had or does not render.
         rendered: What the guard must know of it; empty while there is nothing to deploy.
         findings: What is wrong with it; None while there is nothing to deploy.
-        hosts: The hosts that it wants; None if nobody knows which, for the chart was not rendered here.
+        hosts: The hosts that it wants; None if nobody knows which.
 
     """
 
@@ -79,7 +83,7 @@ class Judge:
             return Judged(fault=error)
         digest = spec.labels[DIGEST]
         if release.state is ReleaseState.DEPLOYED and release.digest == digest:
-            return Judged(digest, hosts=await self._kept_hosts(desired, digest, reserved))
+            return Judged(digest, hosts=await self._kept_hosts(desired, release, reserved))
         try:
             draft = await self._draft(spec, desired.identity, release)
         except TerminalError as error:
@@ -109,7 +113,7 @@ class Judge:
     async def _draft(self, spec: ReleaseSpec, identity: Identity, release: Release) -> Draft:
         is_upgrade = release.state is not ReleaseState.ABSENT
         # Before the first deployment the rights of the installer may not be in force, and there is little to look up.
-        reader = _installer(identity) if is_upgrade else ""
+        reader = _installer(identity) if is_upgrade else None
         return await self.planner.draft(spec, is_upgrade=is_upgrade, lookup_as=reader)
 
     async def rehearse(self, desired: Desired, draft: Draft) -> None:
@@ -126,7 +130,7 @@ class Judge:
         """
         if draft.is_upgrade and not await self.planner.helm.applies():
             return  # a dry run would keep what Helm 3 takes away, and refuse what it does well
-        given = await self.planner.given(desired, draft, {})
+        given = Given(desired, draft.objects, await self.planner.facts.served(draft.objects))
         trial = Trial(self.client.acting_as(_installer(desired.identity)), desired.identity.namespace)
         findings = downgrade(await trial.run(given), desired.checks.warn_only)
         if refusing(findings):
@@ -137,15 +141,34 @@ class Judge:
         self._claimed.pop(namespace, None)
 
     async def _kept_hosts(
-        self, desired: Desired, digest: str, reserved: tuple[Reservation, ...]
+        self, desired: Desired, release: Release, reserved: tuple[Reservation, ...]
     ) -> dict[str, HostSeen] | None:
-        """The hosts of a release that stands, if its chart was rendered here; looked at live if one is missing."""
-        known = self._claimed.get(desired.identity.namespace)
+        """The hosts of a release that stands; looked at live if one is not reserved."""
+        namespace, digest = desired.identity.namespace, release.digest or ""
+        known = self._claimed.get(namespace)
         if known is None or known[0] != digest:
-            return None
+            # It was deployed by an earlier process, or before hosts were reserved at all: others must not take them.
+            stored = await self._stored_hosts(desired, release)
+            if stored is None:
+                return None
+            known = self._claimed[namespace] = digest, stored
         if known[1] <= {one.host for one in reserved if one.is_settled}:
             return dict.fromkeys(known[1], HostSeen(HostState.OURS))
         return await self._look_for(desired.identity, known[1])
+
+    async def _stored_hosts(self, desired: Desired, release: Release) -> set[str] | None:
+        """The hosts of a release as Helm has stored it; None if that cannot be read."""
+        name, namespace = f"sh.helm.release.v1.{release.name}.v{release.revision}", desired.identity.namespace
+        secret = await self.client.get(SECRETS, name, namespace)
+        if secret is None:
+            return None
+        try:
+            stored = await asyncio.to_thread(decode_objects, secret)
+        except Invalid:
+            return None  # Helm will say so itself with the next deployment
+        own = own_host(desired)
+        rendered = read_rendered((*stored.objects, *stored.hooks), namespace)
+        return {*rendered.hosts, *((own,) if own else ())}
 
     async def _look_for(self, identity: Identity, wanted: set[str]) -> dict[str, HostSeen]:
         """Look live, and be woken when one of those that others have gets free."""

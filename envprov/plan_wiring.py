@@ -12,7 +12,7 @@ from envprov.forge_wiring import forge_of
 from envprov.gitlab.client import GitLabClient
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.discovery import Kinds
-from envprov.kube.facts import FactsReader
+from envprov.kube.facts import FactsReader, SealedController
 from envprov.kube.kubeconfig import find_kubeconfig, write_pod_kubeconfig
 from envprov.planning import Planner
 from envprov.releases.charts import Charts, Reach
@@ -52,7 +52,9 @@ def charts_of(settings: Settings, folder: Path, client: KubeClient, forge: GitLa
 def planner_of(settings: Settings, client: KubeClient, helm: Helm, charts: ChartFinder) -> Planner:
     """What drafts and judges releases."""
     kinds = Kinds(client)
-    return Planner(client, helm, charts, kinds, FactsReader(client, kinds=kinds), settings.helm.history_max)
+    sealed = SealedController(settings.sealed_secrets.namespace, settings.sealed_secrets.service)
+    facts = FactsReader(client, kinds=kinds, sealed=sealed)
+    return Planner(client, helm, charts, kinds, facts, settings.helm.history_max)
 
 
 def helm_settings(settings: Settings, connection: Connection, folder: Path) -> HelmSettings:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from envprov.domain.checking import Given
+from envprov.domain.checking import Blind, Given
 from envprov.domain.desired import INSTALLER, Desired
 from envprov.domain.errors import EnvprovError, Invalid, RenderFailed
 from envprov.domain.hosts import HostSeen, HostState
@@ -23,10 +24,13 @@ from envprov.kube.facts import FactsReader
 from envprov.kube.resources import SERVICE_ACCOUNTS
 from envprov.releases import values
 from envprov.releases.engine import Helm, ReleaseSpec, Setting
+from envprov.releases.lookups import looks_up
 
 Manifest = Mapping[str, Any]
 
 DRAFTS_KEPT = 256
+SEEN_SECONDS = 30.0
+"""How long a chart that asked the cluster while it was rendered counts as what it would be now."""
 LIGHT_BYTES = 400_000
 """A chart below this size makes no release that is too large: its templates would have to render ten times as much."""
 
@@ -42,6 +46,8 @@ class Draft:
         objects: What it renders, hooks and CRDs included.
         is_upgrade: Whether the release was there already.
         bytes: How large the release's Secret would be; None for a chart so small that it does not matter.
+        asks: Whether it may have asked the cluster while it was rendered.
+        blind: Why it got no answer, if it asked and that was wanted.
 
     """
 
@@ -50,6 +56,8 @@ class Draft:
     objects: tuple[Manifest, ...]
     is_upgrade: bool
     bytes: int | None = None
+    asks: bool = False
+    blind: Blind | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class Planner:
         kinds: What the API server serves.
         facts: Reads what the cluster has.
         history_max: Revisions that Helm keeps of a release: each is a Secret that the quota counts.
+        clock: Seconds that only go up.
 
     """
 
@@ -73,7 +82,8 @@ class Planner:
     kinds: Kinds
     facts: FactsReader
     history_max: int = 5
-    _drafts: OrderedDict[tuple[str, ...], Draft] = field(default_factory=OrderedDict, repr=False)
+    clock: Callable[[], float] = time.monotonic
+    _drafts: OrderedDict[tuple[str, ...], tuple[Draft, float]] = field(default_factory=OrderedDict, repr=False)
 
     async def release(self, desired: Desired) -> ReleaseSpec:
         """
@@ -100,32 +110,50 @@ class Planner:
             labels={DIGEST: digest, **({REVISION: desired.revision} if desired.revision else {})},
         )
 
-    async def draft(self, spec: ReleaseSpec, *, is_upgrade: bool, lookup_as: str = "") -> Draft:
+    async def draft(self, spec: ReleaseSpec, *, is_upgrade: bool, lookup_as: str | None = None) -> Draft:
         """
         Render a release as Helm would install it into this cluster; once for each chart, values and cluster.
+
+        A chart that asks the cluster is rendered again after some seconds, since the answer may be another one.
 
         Args:
             spec: The release.
             is_upgrade: Whether it is there already.
-            lookup_as: User that the chart's ``lookup`` reads the cluster as; empty if it finds nothing.
+            lookup_as: User that the chart's ``lookup`` reads the cluster as; empty for one's own, None if it is to find
+                nothing.
 
         Raises:
             RenderFailed: It does not render.
+            Forbidden: It would ask the cluster, and nobody may do so as that user.
 
         """
         kinds = await self.kinds.including(())
         served = {api_version for api_version, _ in kinds.every} | {"/".join(kind) for kind in kinds.every}
-        setting = Setting(kinds.version, frozenset(served), is_upgrade=is_upgrade, lookup_as=lookup_as)
-        digest = spec.labels[DIGEST]
-        key = (spec.namespace, spec.name, digest, _digest_of(setting))
-        known = self._drafts.get(key)
-        if known is None:
-            objects, size = await asyncio.gather(self._render(spec, setting), self._weigh(spec))
-            known = self._drafts[key] = Draft(spec, digest, objects, is_upgrade, size)
-            if len(self._drafts) > DRAFTS_KEPT:
-                self._drafts.popitem(last=False)
+        alone = Setting(kinds.version, frozenset(served), is_upgrade=is_upgrade)
+        seeing = replace(alone, lookup_as=lookup_as)
+        known = self._known(spec, alone)
+        if known is None or (known.asks and seeing != alone):
+            known = self._known(spec, seeing)
+        return known or await self._drafted(spec, alone, seeing)
+
+    def _known(self, spec: ReleaseSpec, setting: Setting) -> Draft | None:
+        """What was drafted before, if it would be the same now."""
+        key = _key(spec, setting)
+        known, since = self._drafts.get(key, (None, 0.0))
+        if known is None or (setting.lookup_as is not None and self.clock() - since > SEEN_SECONDS):
+            return None
         self._drafts.move_to_end(key)
         return known
+
+    async def _drafted(self, spec: ReleaseSpec, alone: Setting, seeing: Setting) -> Draft:
+        asks = await asyncio.to_thread(looks_up, Path(spec.chart.reference), spec.values)
+        setting = seeing if asks else alone
+        (objects, blind), size = await asyncio.gather(self._render(spec, setting), self._weigh(spec))
+        draft = Draft(spec, spec.labels[DIGEST], objects, setting.is_upgrade, size, asks, blind)
+        self._drafts[_key(spec, setting)] = draft, self.clock()
+        if len(self._drafts) > DRAFTS_KEPT:
+            self._drafts.popitem(last=False)
+        return draft
 
     async def given(self, desired: Desired, draft: Draft, hosts: Mapping[str, HostSeen]) -> Given:
         """
@@ -139,11 +167,8 @@ class Planner:
         """
         taken = {host: seen.by for host, seen in hosts.items() if seen.state is HostState.TAKEN}
         facts, owners = await asyncio.gather(self.facts.read(desired, draft.objects), self.owners(draft))
-        return Given(
-            desired,
-            draft.objects,
-            replace(facts, history_max=self.history_max, hosts=taken, owners=owners, release_bytes=draft.bytes),
-        )
+        seen = replace(facts, history_max=self.history_max, hosts=taken, owners=owners, blind=draft.blind)
+        return Given(desired, draft.objects, replace(seen, release_bytes=draft.bytes))
 
     async def owners(self, draft: Draft) -> dict[str, Manifest]:
         """ServiceAccounts that a draft would make and that are there already, by name, with their annotations."""
@@ -155,14 +180,15 @@ class Planner:
         )
         return {name: live for name, live in zip(names, found, strict=True) if live is not None}
 
-    async def _render(self, spec: ReleaseSpec, setting: Setting) -> tuple[Manifest, ...]:
+    async def _render(self, spec: ReleaseSpec, setting: Setting) -> tuple[tuple[Manifest, ...], Blind | None]:
         try:
-            return await self.helm.render(spec, setting)
-        except (RenderFailed, Invalid):
-            if not setting.lookup_as:
+            return await self.helm.render(spec, setting), None
+        except (RenderFailed, Invalid) as error:
+            if setting.lookup_as is None:
                 raise
-            # With the server asked, Helm refuses kinds that are not served, before anybody can say all that is wrong.
-            return await self.helm.render(spec, replace(setting, lookup_as=""))
+            # Helm 4 then refuses kinds that are not served, too, before anybody can say all that is wrong.
+            objects = await self.helm.render(spec, replace(setting, lookup_as=None))
+            return objects, Blind(str(error), fails=isinstance(error, RenderFailed) and setting.lookup_as != "")
 
     async def _weigh(self, spec: ReleaseSpec) -> int | None:
         if await asyncio.to_thread(_size_of, Path(spec.chart.reference)) < LIGHT_BYTES:
@@ -182,6 +208,6 @@ def _size_of(folder: Path) -> int:
     )
 
 
-def _digest_of(setting: Setting) -> str:
+def _key(spec: ReleaseSpec, setting: Setting) -> tuple[str, ...]:
     seen = (setting.kube_version, sorted(setting.api_versions), setting.is_upgrade, setting.lookup_as)
-    return hashlib.sha256(repr(seen).encode()).hexdigest()
+    return spec.namespace, spec.name, spec.labels[DIGEST], hashlib.sha256(repr(seen).encode()).hexdigest()

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from envprov.domain.errors import ConfigError
 from envprov.domain.platform import Platform
+from envprov.domain.project import DnsLabel
 from envprov.domain.quantity import Quantity
 from envprov.files import parse_yaml, read_bytes
 
@@ -188,6 +189,15 @@ class BudgetSettings(_Frozen):
         return self
 
 
+class SealedSecretsSettings(_Frozen):
+    """The controller of SealedSecrets, which is asked whether it can unseal those of a chart."""
+
+    namespace: DnsLabel = "kube-system"
+    """Its namespace."""
+    service: DnsLabel = "sealed-secrets-controller"
+    """Its Service, whose port is called http."""
+
+
 class LogSettings(_Frozen):
     """Logs, on standard error."""
 
@@ -230,6 +240,8 @@ class Settings(BaseSettings):
     """The branch sweep."""
     budget: BudgetSettings = BudgetSettings()
     """What all environments of the cluster may have together."""
+    sealed_secrets: SealedSecretsSettings = SealedSecretsSettings()
+    """The controller of SealedSecrets, where there is one."""
     log: LogSettings = LogSettings()
     """Logs."""
 

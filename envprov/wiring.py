@@ -50,6 +50,7 @@ from envprov.kube.holds import Holds
 from envprov.kube.informer import Informer
 from envprov.kube.lease import LeaderElection
 from envprov.kube.ledger import Ledger
+from envprov.kube.mandate import Mandate, mandated
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
 from envprov.kube.reservations import SELECTOR, Reservations
@@ -96,6 +97,7 @@ class Controller:
     loops: tuple[Loop, ...]
     caches: Mapping[Resource, Informer]
     registry: CollectorRegistry
+    mandate: Mandate
 
     async def work(self, stop: asyncio.Event) -> None:
         """Serve environments, guard what they share and keep in step with GitLab, until told to stop."""
@@ -131,11 +133,12 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
 
     """
     with tempfile.TemporaryDirectory(prefix="envprov-") as folder:
-        helm = Helm(helm_settings(settings, connection, Path(folder)))
+        mandate = Mandate()
+        helm = Helm(helm_settings(settings, connection, Path(folder)), mandate.confirm)
         await helm.check_version()
         async with (
             forge_of(settings) as forge,
-            KubeClient.connect(connection, timeout=settings.kubernetes.timeout) as client,
+            mandated(connection, mandate, timeout=settings.kubernetes.timeout) as client,
         ):
             queue = WorkQueue()
             caches = _caches(client, settings.platform.control_namespace, queue.add)
@@ -206,7 +209,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             running = [asyncio.create_task(cache.run()) for cache in (*caches.values(), *triggers)]
             running.append(asyncio.create_task(guard.arming.run()))
             try:
-                yield Controller(client, workers, tuple(loops), caches, registry)
+                yield Controller(client, workers, tuple(loops), caches, registry, mandate)
             finally:
                 for task in running:
                     task.cancel()
@@ -232,7 +235,7 @@ async def run_receiver(settings: Settings, connection: Connection) -> None:
         projects = Informer(
             client, resources.PROJECTS, namespace=settings.platform.control_namespace, transform=keep_all
         )
-        store = Environments(client, settings.platform.control_namespace)
+        store = Environments(client, settings.platform.control_namespace, asks=settings.gitlab.url is not None)
         reader = ProjectReader()
         app = create_app(
             store,
@@ -297,6 +300,7 @@ async def run_controller(settings: Settings, connection: Connection, *, identity
                 identity=name,
                 lease_duration=settings.controller.lease_duration,
             )
+            controller.mandate.rest_on(election.confirm)
             await _lead_until(election.lead(work), led, stop)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import cluster as clusters
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.cluster import Cluster
+
+# How long an example takes says how loaded the computer is, and nothing about the code.
+settings.register_profile("envprov", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("envprov")
 
 
 def pytest_configure() -> None:

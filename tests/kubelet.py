@@ -287,6 +287,7 @@ def _handler(played: Kubelet) -> type[BaseHTTPRequestHandler]:
             said = played.logs.get((pod, container, query.get("previous") == ["true"]))
             lines = (said or "").splitlines(keepends=True)[-int(query.get("tailLines", ["1000"])[0]) :]
             body = "".join(lines).encode() if said is not None else b"no such log"
+            body = body[: int(query.get("limitBytes", [str(len(body))])[0])]  # from the beginning, as a real one does
             self.send_response(200 if said is not None else 400)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

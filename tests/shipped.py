@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,10 @@ from typing import Any
 
 import httpx
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from envprov.cli.main import build
 from tests.cluster import Cluster
 from tests.eventually import eventually
 
@@ -181,6 +185,11 @@ class Installation:
             path.write_text(yaml.safe_dump(_as_token(entry, token, self.cluster.kubeconfig.parent)))
         return path
 
+    def envprov(self, *args: str) -> Result:
+        """Call envprov as the administrator, in this process: Python takes a second to start."""
+        command = [*args, "--kubeconfig", str(self.cluster.kubeconfig)]
+        return CliRunner().invoke(build(), command, env=self.environment())
+
     def helm(self, *args: str) -> str:
         """Run Helm as the administrator; returns its output."""
         command = [str(self.cluster.binaries / "helm"), "--kubeconfig", str(self.cluster.kubeconfig), *args]
@@ -335,13 +344,12 @@ def _clear_up(installation: Installation) -> None:
     """Leave nothing behind that a test beside this one could stumble over."""
     cluster, namespace = installation.cluster, installation.namespace
     cluster.unguard(namespace)
-    for item in installation.environments():
-        name = item["metadata"]["name"]
-        cluster.kubectl(
-            "patch", "env", name, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False
-        )
-    for name in installation.namespaces():
-        cluster.discard(name)
+    names = [item["metadata"]["name"] for item in installation.environments()]
+    if names:
+        body = '{"metadata":{"finalizers":null}}'
+        cluster.kubectl("patch", "env", *names, "-n", namespace, "--type=merge", "-p", body, check=False)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(cluster.discard, installation.namespaces()))
     cluster.kubectl(
         "delete",
         "clusterrolebinding",

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from envprov.domain.deliveries import BranchEvent
-from envprov.domain.sweep import fork_branch
+from envprov.domain.sweep import fork_branch, is_fork_branch
 from envprov.domain.trail import GONE
 from webhooks.authentic import Headers
 from webhooks.payload import (
     Payload,
+    Unserved,
     as_branch,
     as_commit,
     as_flag,
@@ -132,6 +133,8 @@ class NoteCommand:
 
 Delivery = tuple[BranchEvent, ...] | MergeRequestEvent | NoteCommand | Uninteresting
 """What a delivery says; branch events are of one project, and at least one."""
+Reader = Callable[[Payload, str | None], Delivery]
+"""Reads a payload, with GitLab's Idempotency-Key."""
 
 
 def parse(headers: Headers, body: bytes) -> Delivery:
@@ -152,14 +155,21 @@ def parse(headers: Headers, body: bytes) -> Delivery:
     if hook == "System Hook":
         payload = read_payload(body)
         read = _SYSTEM.get(_kind_of_system_hook(payload))
-        return read(payload, _key(headers)) if read else Uninteresting("a system hook of another kind")
+        return _read(read, payload, headers) if read else Uninteresting("a system hook of another kind")
     if hook not in _HOOKS:
         return Uninteresting("a hook of another kind")
     kind, read = _HOOKS[hook]
     payload = read_payload(body)
     if payload.get("object_kind") != kind:
         raise malformed(f'object_kind must be "{kind}"')
-    return read(payload, _key(headers))
+    return _read(read, payload, headers)
+
+
+def _read(read: Reader, payload: Payload, headers: Headers) -> Delivery:
+    try:
+        return read(payload, _key(headers))
+    except Unserved as reason:
+        return Uninteresting(str(reason))
 
 
 def _push(payload: Payload, key: str | None) -> Delivery:
@@ -174,14 +184,22 @@ def _repository_update(payload: Payload, key: str | None) -> Delivery:
     project_id, path = as_id(payload.get("project_id"), "project_id"), as_path(payload.get("project"))
     changes = [as_object(change, "a change") for change in as_list(payload.get("changes"), "changes")]
     branches = [change for change in changes if as_text(change.get("ref"), "ref").startswith(_HEADS)]
-    return tuple(_change(change, project_id, path, key) for change in branches) or Uninteresting("not a branch")
+    found, unserved = list[BranchEvent](), "not a branch"
+    for change in branches:
+        try:
+            found.append(_change(change, project_id, path, key))
+        except Unserved as reason:  # one of them is no reason to lose the others
+            unserved = str(reason)
+    return tuple(found) or Uninteresting(unserved)
 
 
 def _change(change: Payload, project_id: int, path: str, key: str | None) -> BranchEvent:
-    branch = as_branch(as_text(change.get("ref"), "ref").removeprefix(_HEADS), "ref")
+    branch = _own_branch(as_text(change.get("ref"), "ref").removeprefix(_HEADS), "ref")
+    if change.get("before") is None and change.get("after") is None:
+        raise Unserved("a test of a default branch that is not there")
     before, after = as_commit(change.get("before"), "before"), as_commit(change.get("after"), "after")
-    if before == after:
-        raise malformed("before and after are the same commit")
+    if before == after:  # GitLab's test says so of a branch that has one commit
+        raise Unserved("a push that changes nothing")
     return BranchEvent(project_id, path, branch, before, after, key)
 
 
@@ -240,13 +258,13 @@ def _note(payload: Payload, key: str | None) -> Delivery:
     )
 
 
-_HOOKS: dict[str, tuple[str, Callable[[Payload, str | None], Delivery]]] = {
+_HOOKS: dict[str, tuple[str, Reader]] = {
     "Push Hook": ("push", _push),
     "Merge Request Hook": ("merge_request", _merge_request),
     "Note Hook": ("note", _note),
     "Confidential Note Hook": ("note", _note),
 }
-_SYSTEM: dict[str, Callable[[Payload, str | None], Delivery]] = {
+_SYSTEM: dict[str, Reader] = {
     "push": _push,
     "repository_update": _repository_update,
     "merge_request": _merge_request,
@@ -263,11 +281,19 @@ def _kind_of_system_hook(payload: Payload) -> str:
 def _source(merge_request: Payload) -> tuple[int, str, bool]:
     """Number, branch and whether it is another project's; a fork that is gone has no number."""
     iid = as_id(merge_request.get("iid"), "iid")
-    branch = as_branch(merge_request.get("source_branch"), "source_branch")
     target = as_id(merge_request.get("target_project_id"), "target_project_id")
     source = merge_request.get("source_project_id")
-    is_fork = source is None or as_id(source, "source_project_id") != target
-    return iid, fork_branch(iid) if is_fork else branch, is_fork
+    if source is None or as_id(source, "source_project_id") != target:
+        return iid, fork_branch(iid), True
+    return iid, _own_branch(merge_request.get("source_branch"), "source_branch"), False
+
+
+def _own_branch(given: object, name: str) -> str:
+    """Name of a branch, which must not be that of a merge request from a fork."""
+    branch = as_branch(given, name)
+    if is_fork_branch(branch):
+        raise Unserved("a branch that is called as a merge request from a fork is")
+    return branch
 
 
 def _ended(action: Action, state: str) -> str:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from envprov.domain.errors import RejectedDelivery
-from envprov.domain.names import branch_fault
+from envprov.domain.names import branch_fault, odd_branch
 from envprov.domain.trail import GONE
 
 Payload = dict[str, Any]
@@ -21,6 +21,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # Possessive, and matched from where the last match ended: linear in the length of whatever is sent.
 _TO_NEXT_BRACKET = re.compile(rb'[^"\[\]{}]*+(?:"(?:[^"\\]++|\\.)*+"[^"\[\]{}]*+)*+([\[\]{}])', re.DOTALL)
+
+
+class Unserved(Exception):
+    """A delivery is as it ought to be, and about what envprov does not serve; GitLab counts no failure for it."""
 
 
 def read_payload(body: bytes) -> Payload:
@@ -103,12 +107,20 @@ def as_path(project: object) -> str:
 
 
 def as_branch(given: object, name: str) -> str:
-    """Name of a branch, as Git allows it."""
+    """
+    Name of a branch, as Git allows it.
+
+    Raises:
+        Unserved: It is there, and gets no environment.
+
+    """
     branch = as_text(given, name)
     fault = branch_fault(branch)
-    if fault is not None:
-        raise malformed(f"the branch name {fault}")
-    return branch
+    if fault is None:
+        return branch
+    if fault == odd_branch(branch):
+        raise Unserved(f"a branch whose name {fault}")
+    raise malformed(f"the branch name {fault}")
 
 
 def as_commit(given: object, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from envprov.domain.errors import ConfigError, EnvprovError, Forbidden, NameTaken
+from envprov.domain.errors import ConfigError, EnvprovError, Forbidden, InvalidBranchFile, NameTaken
 
 
 class ExitCode(IntEnum):
@@ -27,7 +27,7 @@ def code_of(error: EnvprovError) -> ExitCode:
     match error:
         case ConfigError():
             return ExitCode.USAGE
-        case Forbidden() | NameTaken():
+        case Forbidden() | NameTaken() | InvalidBranchFile():
             return ExitCode.REFUSED
         case _:
             return ExitCode.FAILED

@@ -12,6 +12,7 @@ from envprov.cli import git, plan_show, printing
 from envprov.cli.charts import find_chart, project_name
 from envprov.cli.exits import ExitCode
 from envprov.cli.options import Common
+from envprov.cli.plan_file import file_of
 from envprov.cli.projects import check_rules, find_project, read_project
 from envprov.cli.room import Asking, waits_for
 from envprov.cli.session import Session, opened
@@ -39,6 +40,8 @@ from envprov.kube.record import check_name
 from envprov.kube.reservations import Reservations
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS
 from envprov.plan_wiring import planning
+from envprov.planning import Draft, Planner
+from envprov.releases.engine import ReleaseSpec, service_account_user
 from envprov.scratch import scratch
 from envprov.trial import Trial
 
@@ -69,7 +72,8 @@ async def plan(common: Common, target: Target, arguments: Arguments) -> ExitCode
         project = await _project(session, target)
         check_rules(project, arguments.branch)
         environment = await _environment(session, project, arguments, options)
-        desired = desire(environment, project, session.settings.platform, environment.status.branch_file)
+        file = await file_of(session.settings, project, environment, target.chart)
+        desired = desire(environment, project, session.settings.platform, file)
         (waits, never), outlook = await asyncio.gather(
             waits_for(session, Asking(environment, desired, project)), _look(session, desired, target.chart)
         )
@@ -134,8 +138,8 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
     async with planning(settings, session.connection, client) as planner:
         release = await planner.release(desired)
         seen = await _namespace(client, desired)
-        stored = await _stored(client, desired) if seen else ()
-        draft = await planner.draft(release, is_upgrade=bool(stored))
+        stored = await _stored(client, desired) if seen else None
+        draft = await _draft(planner, release, is_upgrade=stored is not None)
         rendered = read_rendered(draft.objects, desired.identity.namespace)
         hosts = {*rendered.hosts, *((own,) if (own := own_host(desired)) else ())}
         reserved = await Reservations(client, session.namespace).look(desired.identity, hosts)
@@ -148,7 +152,7 @@ async def _look(session: Session, desired: Desired, chart: Path | None) -> Outlo
         desired=desired,
         is_new=not seen,
         findings=downgrade((*check(given), *tried), desired.checks.warn_only),
-        changes=between(stored, draft.objects, desired.identity.namespace, given.facts.scopes),
+        changes=between(stored or (), draft.objects, desired.identity.namespace, given.facts.scopes),
         needs=needs,
         holds=tuple(sorted({*desired.shared, *rendered.referred})),
         cost=cost(needs.steady.total, prices) if prices else None,
@@ -167,11 +171,22 @@ async def _namespace(client: KubeClient, desired: Desired) -> bool:
     return True
 
 
-async def _stored(client: KubeClient, desired: Desired) -> tuple[Object, ...]:
-    """What the release has now, hooks included; nothing before the first deployment."""
+async def _stored(client: KubeClient, desired: Desired) -> tuple[Object, ...] | None:
+    """What the release has now, hooks included; None before the first deployment."""
     identity = desired.identity
     found, _ = await read_stored(client, Place(identity.namespace, identity.name, 0, identity.project))
-    return (*found.objects, *found.hooks) if found else ()
+    return (*found.objects, *found.hooks) if found else None
+
+
+async def _draft(planner: Planner, release: ReleaseSpec, *, is_upgrade: bool) -> Draft:
+    """The release, rendered; where it is there already, a chart that asks the cluster sees what the installer sees."""
+    if not is_upgrade:
+        return await planner.draft(release, is_upgrade=False)
+    installer = service_account_user(release.namespace, release.installer)
+    try:
+        return await planner.draft(release, is_upgrade=True, lookup_as=installer)
+    except Forbidden:  # few may act as the installer; whoever may edit the environment sees there what it sees
+        return await planner.draft(release, is_upgrade=True, lookup_as="")
 
 
 async def _try(client: KubeClient, given: Given, *, exists: bool) -> tuple[Finding, ...]:

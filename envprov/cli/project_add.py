@@ -274,6 +274,11 @@ async def _register(work: _Work, aim: Aim, plan: HookPlan, given: HookArguments,
         note(f"warning: webhook {hook.id} {'; '.join(lacks)}: GitLab has not taken that")
     if not hook.enable_ssl:
         note(f"warning: GitLab does not check the certificate of {aim.url}; switch SSL verification on at the webhook")
+    for other in plan.elsewhere if before is None else ():
+        note(
+            f"warning: webhook {other.id} delivers to {other.url}: if that is where this receiver was before, "
+            "delete it in GitLab"
+        )
     if gitlab.is_empty:
         work.tell(
             "test", "skipped", "there is no commit yet to test with; `envprov project check --test` does it later"

@@ -22,6 +22,7 @@ from envprov.domain.hooks import (
     HookNeeds,
     find_hook,
     is_as_wished,
+    is_of_a_receiver,
     needs_of,
     version_of,
 )
@@ -82,6 +83,7 @@ class HookPlan:
         value: The secret that GitLab is told; None leaves the one that it has.
         is_new: Whether the Secret does not have it yet.
         is_closed: Why the Secret cannot be read, or "".
+        elsewhere: Other hooks that deliver to a receiver: ours, before it moved, or another one's.
 
     """
 
@@ -92,6 +94,7 @@ class HookPlan:
     value: Secret | None = None
     is_new: bool = False
     is_closed: str = ""
+    elsewhere: tuple[Hook, ...] = ()
 
     @property
     def enable_ssl(self) -> bool:
@@ -152,8 +155,14 @@ async def plan_hook(session: Session, aim: Aim, project: Project, given: HookArg
         ForgeForbidden: The token may not look at webhooks.
 
     """
-    version = version_of(await aim.forge.version())
-    hook = find_hook(await aim.forge.hooks(aim.ref), aim.url)
+    version, hooks = version_of(await aim.forge.version()), await aim.forge.hooks(aim.ref)
+    plan = await _planned(session, aim, project, given, version, find_hook(hooks, aim.url))
+    return replace(plan, elsewhere=tuple(hook for hook in hooks if is_of_a_receiver(hook.url, not_at=aim.url)))
+
+
+async def _planned(  # noqa: PLR0913, PLR0917 - what a plan is made of
+    session: Session, aim: Aim, project: Project, given: HookArguments, version: tuple[int, int], hook: Hook | None
+) -> HookPlan:
     needs = needs_of(project, by_regex=version >= FILTERS_BY_REGEX_SINCE)
     if given.token_file is not None:
         kind, value = project_secret.read_file(given.token_file)

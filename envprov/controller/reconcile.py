@@ -27,6 +27,7 @@ from envprov.domain.errors import (
     HoldLost,
     InvalidBranchFile,
     InvalidRecord,
+    LeadershipLost,
     NameTaken,
     RetryableError,
     TerminalError,
@@ -131,8 +132,8 @@ class Reconciler:
         except TerminalError as error:
             await self._say(latest[-1], error, deploying=False)
             return Outcome(error.reason, (), RESYNC)
-        except Conflict:
-            raise  # a cache that lags a moment: nobody needs to hear of it
+        except (Conflict, LeadershipLost):
+            raise  # a cache that lags a moment, or another leader's to tell: nobody needs to hear of it
         except RetryableError as error:
             await self._say(latest[-1], error, deploying=False)
             raise
@@ -179,7 +180,7 @@ class Reconciler:
         try:
             if not await self._unless_superseded(environment, decided.waves):
                 return environment, Outcome("Superseded", (), timedelta(0))
-        except Conflict:
+        except (Conflict, LeadershipLost):
             raise
         except EnvprovError as error:
             rest = self.holdoff.failed(name, digest, self.now(), error)
@@ -296,7 +297,7 @@ class Reconciler:
                 break
             try:
                 await self._carry_out(descent.waves, {})
-            except Conflict:
+            except (Conflict, LeadershipLost):
                 raise
             except EnvprovError as error:
                 await self._report_descent(environment, replace(descent, waiting_for=(str(error),)))

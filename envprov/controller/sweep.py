@@ -34,6 +34,7 @@ from envprov.domain.sweep import (
     is_fork_branch,
     is_gone,
     needs_merge_requests,
+    unserved,
     wishes,
 )
 
@@ -244,7 +245,7 @@ class BranchSweep:
             return self._halted(tracked, status, swept.halt)
         if swept.faults:
             return self._tell(tracked, status, "Incomplete", "; ".join(swept.faults[:10]))
-        return self._tell(tracked, status, "InSync", "the environments are those of the branches", holds=True)
+        return self._tell(tracked, status, "InSync", _in_sync(tracked.project, listing), holds=True)
 
     async def _resolve(self, tracked: Tracked, gitlab: ForgeProject, one: Seen) -> None:
         """Look at the one branch that somebody has doubts about."""
@@ -317,6 +318,13 @@ class BranchSweep:
     async def _report(self, tracked: Tracked, status: ProjectStatus) -> None:
         if status != tracked.status:
             await self.records.report(tracked, status)
+
+
+def _in_sync(project: Project, listing: Listing) -> str:
+    odd = unserved(project, listing.branches)
+    more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""  # noqa: PLR2004 - enough to read
+    without = f"; without one: {'; '.join(odd[:3])}{more}" if odd else ""
+    return f"the environments are those of the branches{without}"
 
 
 async def _each(things: Iterable[_Thing], do: Callable[[_Thing], Awaitable[None]], swept: Swept) -> None:

@@ -195,15 +195,15 @@ class WithholdNamespace:
 
 @dataclass(frozen=True)
 class Admit:
-    """The environment enters the ledger of the budgets, if there is room for it then."""
+    """The environment enters the ledger of the budgets, if there is room for it then; without an entry it leaves it."""
 
     identity: Identity
-    entry: Entry
+    entry: Entry | None
     asks: bool = True
     """Whether there must be room; not for what is there already or becomes smaller."""
 
     def __str__(self) -> str:
-        return f"admit {self.identity.name}"
+        return f"admit {self.identity.name}" if self.entry else f"take {self.identity.name} out of the budget"
 
 
 @dataclass(frozen=True)

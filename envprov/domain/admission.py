@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from envprov.domain.budget import Place, as_quantities
@@ -13,7 +13,15 @@ from envprov.domain.ledger import Entry
 
 @dataclass(frozen=True)
 class Admitted:
-    """The ledger has it as it ought to be, or nobody asks."""
+    """
+    The ledger has it as it ought to be, or nobody asks.
+
+    Attributes:
+        held: What the ledger has.
+
+    """
+
+    held: Entry | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ CLUSTER = "the cluster"
 PRECEDENCE = timedelta(days=1)
 """What one point of priority is worth: it goes before what came up to a day earlier."""
 
+_GOING = datetime.min.replace(tzinfo=UTC)
+
 Amounts = Mapping[str, Decimal]
 """Cores, bytes and numbers by resource; what is not named is not limited, or costs nothing."""
 
@@ -89,6 +91,7 @@ class Holding:
         branch: Its branch.
         cost: What it costs.
         ends: When it ends by itself, if it does.
+        is_going: Whether it is being taken down already.
 
     """
 
@@ -97,6 +100,7 @@ class Holding:
     branch: str
     cost: Amounts
     ends: datetime | None = None
+    is_going: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,11 +220,12 @@ def as_quantities(amounts: Amounts) -> dict[str, str]:
 
 
 class _Expiries:
-    """The environments of one budget that end by themselves, in the order in which they do."""
+    """Those of one budget that are going, and those that end by themselves, in the order in which they do."""
 
-    def __init__(self, holdings: Iterable[Holding]) -> None:
-        dated = [(one.ends.astimezone(UTC), one) for one in holdings if one.ends is not None]
-        self._dated = sorted(dated, key=lambda pair: (pair[0], pair[1].name))
+    def __init__(self, holdings: tuple[Holding, ...]) -> None:
+        going = [(_GOING, one) for one in holdings if one.is_going]
+        dated = [(one.ends.astimezone(UTC), one) for one in holdings if one.ends is not None and not one.is_going]
+        self._dated = sorted((*going, *dated), key=lambda pair: (pair[0], pair[1].name))
         self._sums: dict[str, list[Decimal]] = {}
 
     def making(self, missing: Amounts) -> tuple[datetime, Holding] | None:
@@ -275,6 +280,8 @@ class _Counter:
             return "nothing that ends by itself makes that room"
         ends, one = found
         whose = one.branch if one.project == claim.project else f"{one.project} {one.branch}"
+        if one.is_going:
+            return f"{whose} is being taken down and makes that room"
         return f"next expiry: {whose} at {ends:%Y-%m-%d %H:%M} UTC"
 
 

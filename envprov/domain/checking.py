@@ -15,6 +15,21 @@ Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Blind:
+    """
+    Why a chart that asks the cluster while it is rendered had to be rendered without an answer.
+
+    Attributes:
+        why: What Helm said.
+        fails: Whether it will say so again when it deploys.
+
+    """
+
+    why: str
+    fails: bool
+
+
+@dataclass(frozen=True)
 class ClusterFacts:
     """
     What the cluster has, as far as a chart can depend on it. Where it could not be read, None: never "there is none".
@@ -40,6 +55,7 @@ class ClusterFacts:
         hosts: Who has reserved a host that the chart wants: a sentence part such as "branch x of Project shop", by
             host; those of the environment itself are not in it.
         sealed: What the controller of SealedSecrets says about each: whether it can be unsealed in this namespace.
+        blind: Why the chart was rendered without the cluster; None if it was not, or if it asks for nothing.
         release_bytes: How large the release's Secret would be.
         history_max: How many such Secrets Helm keeps.
         nodes: How many nodes a DaemonSet would run on.
@@ -63,6 +79,7 @@ class ClusterFacts:
     installer: tuple[Manifest, ...] | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     sealed: Mapping[Subject, bool] = field(default_factory=dict)
+    blind: Blind | None = None
     release_bytes: int | None = None
     history_max: int = 5
     nodes: int | None = None

@@ -288,6 +288,19 @@ def decide(known: Known, news: News) -> Decision:
             return _for_absent(trail, after, news)
 
 
+def is_told_again(known: Known, news: News) -> bool:
+    """
+    Whether a deletion says just what one of an earlier life of the branch said, so that it may be that one once more.
+
+    Args:
+        known: What is on record.
+        news: A delivery, or a decision of somebody who has looked.
+
+    """
+    is_deletion = isinstance(news, BranchEvent) and news.kind is Kind.DELETED
+    return is_deletion and known_trail(known).has_ended_at(news.before)
+
+
 def doubt_after(doubt: str, decision: Decision, news: News) -> str:
     """
     What somebody should look into, after a decision.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from envprov.domain.causes import Cause
-from envprov.domain.loose import Manifest, mappings, text, within
+from envprov.domain.loose import Manifest, mappings, moment, text, within
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.sizes import DEFAULT_SIZES, Size
 
@@ -155,17 +155,17 @@ class Evidence:
         """Whether a part was read."""
         return part in self.items
 
+    def about(self, item: Manifest) -> tuple[Manifest, ...]:
+        """The events about an object, the newest first; of one second, what has failed before what went well."""
+        uid = text(within(item, "metadata").get("uid"))
+        found = [event for event in self.of(Part.EVENTS) if text(within(event, "involvedObject").get("uid")) == uid]
+        found.sort(key=lambda event: (_last_seen(event), event.get("type") == "Warning"), reverse=True)
+        return tuple(found)
+
     def events_of(self, item: Manifest, *reasons: str) -> tuple[str, ...]:
         """Messages of the events about an object, the newest first; of these reasons if any are given."""
-        uid = text(within(item, "metadata").get("uid"))
-        about = [
-            event
-            for event in self.of(Part.EVENTS)
-            if text(within(event, "involvedObject").get("uid")) == uid
-            and (not reasons or text(event.get("reason")) in reasons)
-        ]
-        about.sort(key=_last_seen, reverse=True)
-        return tuple(dict.fromkeys(text(event.get("message")) for event in about))
+        told = (event for event in self.about(item) if not reasons or text(event.get("reason")) in reasons)
+        return tuple(dict.fromkeys(text(event.get("message")) for event in told))
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,9 @@ def condition_of(item: Manifest, kind: str) -> Manifest:
     return next(found, {})
 
 
-def _last_seen(event: Manifest) -> str:
-    seen = (within(event, "series").get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((text(moment) for moment in seen if moment), text(within(event, "metadata").get("creationTimestamp")))
+def _last_seen(event: Manifest) -> datetime:
+    """To the second, for older events are written no finer."""
+    made = within(event, "metadata").get("creationTimestamp")
+    seen = (within(event, "series").get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), made)
+    last = next((read for value in seen if (read := moment(value)) is not None), datetime.min.replace(tzinfo=UTC))
+    return last.replace(microsecond=0)

@@ -174,6 +174,11 @@ def same_url(one: str, other: str) -> bool:
     return _place(one) == _place(other)
 
 
+def is_of_a_receiver(url: str, *, not_at: str) -> bool:
+    """Whether a URL reads as that of a receiver, at another place."""
+    return _place(url)[3].endswith(RECEIVER_PATH) and not same_url(url, not_at)
+
+
 def judge(hooks: Iterable[Hook], url: str, needs: HookNeeds, recent: Sequence[HookEvent] = ()) -> Verdict:
     """
     How our hook is.

@@ -16,7 +16,15 @@ _GATEWAY = "gateway.networking.k8s.io"
 _ISTIO = "networking.istio.io"
 _NOTES = ("external-dns.alpha.kubernetes.io/hostname", "external-dns.alpha.kubernetes.io/internal-hostname")
 """Annotations that external-dns reads on any object: names with commas between them."""
-_ALIAS = "nginx.ingress.kubernetes.io/server-alias"
+_ALIASES = (
+    "nginx.ingress.kubernetes.io/server-alias",
+    "ingress.kubernetes.io/server-alias",
+    "haproxy-ingress.github.io/server-alias",
+    "konghq.com/host-aliases",
+    "appgw.ingress.kubernetes.io/hostname-extension",
+)
+"""Annotations of an Ingress with further hosts: names with commas between them."""
+_PATTERNS = ("ingress.kubernetes.io/server-alias-regex", "haproxy-ingress.github.io/server-alias-regex")
 _WWW = "nginx.ingress.kubernetes.io/from-to-www-redirect"
 _MESH = "mesh"
 
@@ -129,14 +137,22 @@ def _ingress(item: Charted, spec: Mapping[str, object]) -> Iterator[Written]:
             # A wildcard here is a certificate for what the rules name, and no claim of its own.
             if not (host.startswith("*.") and any(_is_certified(host, one) for one in hosts)):
                 yield f"spec.tls[{number}].hosts[{position}]", host
-    for alias in _listed(notes.get(_ALIAS)):
-        yield f"metadata.annotations[{_ALIAS}]", alias
+    yield from _aliases(notes)
     if text(notes.get(_WWW)).lower() == "true":
         for host in filter(None, hosts):
             yield (
                 f"metadata.annotations[{_WWW}]",
                 host.removeprefix("www.") if host.startswith("www.") else f"www.{host}",
             )
+
+
+def _aliases(notes: Mapping[str, object]) -> Iterator[Written]:
+    for name in _ALIASES:
+        for alias in _listed(notes.get(name)):
+            yield f"metadata.annotations[{name}]", alias
+    for name in _PATTERNS:
+        if pattern := text(notes.get(name)):
+            yield f"metadata.annotations[{name}]", f"~{pattern}"
 
 
 def _gateway(_item: Charted, spec: Mapping[str, object]) -> Iterator[Written]:

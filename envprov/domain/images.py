@@ -43,12 +43,17 @@ _ROWS: tuple[tuple[re.Pattern[str], Cause, str], ...] = tuple(
             "the registry has no such image",
         ),
         (
-            r"no such host|connection re|i/o timeout|deadline exceeded|x509|tls:|no route|misbehaving|EOF|\b50[0234]\b",
+            (
+                r"no such host|connection re|timeout|timed out|deadline exceeded|x509|tls:|no route|unreachable"
+                r"|name resolution|HTTP response to HTTPS|misbehaving|EOF|\b50[0234]\b"
+            ),
             Cause.IMAGE_REGISTRY_UNREACHABLE,
             "the registry does not answer as it should",
         ),
     )
 )
+
+_ADDRESS = re.compile(r"https?://[^\s\"]+")
 
 ADVICE = {
     Cause.IMAGE_NAME_INVALID: "correct the image in the chart's values: REGISTRY/NAME:TAG",
@@ -62,13 +67,14 @@ ADVICE = {
 }
 
 
-def explain_pull(reason: str, words: str) -> tuple[Cause, str]:
+def explain_pull(reason: str, words: str, image: str = "") -> tuple[Cause, str]:
     """
     Why an image cannot be pulled.
 
     Args:
         reason: Of the container that waits, such as ``ImagePullBackOff``.
         words: All that the node said about it.
+        image: The image. Its name and tag may be any word or number, ``shop:404`` for one, and say nothing.
 
     Returns:
         The cause, and a clause that says it.
@@ -78,7 +84,15 @@ def explain_pull(reason: str, words: str) -> tuple[Cause, str]:
         return Cause.IMAGE_NAME_INVALID, "that is no name of an image"
     if reason == "ErrImageNeverPull":
         return Cause.IMAGE_NOT_FOUND, "the node does not have it, and imagePullPolicy: Never forbids to fetch it"
+    said_of_it = _without_names(words, image)
     for pattern, cause, said in _ROWS:
-        if pattern.search(words):
+        if pattern.search(said_of_it):
             return cause, said
     return Cause.IMAGE_PULL_FAILED, "the node does not say why in words that are known"
+
+
+def _without_names(words: str, image: str) -> str:
+    """What was said, without the image, its tag and addresses that they stand in."""
+    left = _ADDRESS.sub(" ", words.replace(image, " ") if image else words)
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    return re.sub(rf"(?<![\w.-]){re.escape(tag)}(?![\w.-])", " ", left) if tag else left

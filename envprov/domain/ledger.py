@@ -23,6 +23,9 @@ CLUSTER_BUDGET = "envprov.io/cluster-budget"
 LIMIT_BYTES = 1_000_000
 """The API server takes 1 MiB of names and values together: about 4,000 environments."""
 
+ENTRY_BYTES = 1_000
+"""No entry has as many, whatever its size is called."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -75,7 +78,7 @@ def decode(text: str) -> Entry | None:
         said = json.loads(text)
         size = Size.model_validate(said["size"])
         return Entry(str(said["uid"]), str(said["project"]), str(said["sizeName"]), size, str(said.get("at", "")))
-    except (ValueError, KeyError, TypeError, ValidationError):
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError):
         return None
 
 

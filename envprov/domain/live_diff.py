@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from envprov.domain.changes import field_json, subject_json
@@ -131,14 +132,13 @@ def compare(item: Charted, live: Manifest | None, release: tuple[str, str], scal
     scaler = scalers.get((item.group, item.kind, item.subject.name), "")
     differences: list[Difference] = []
     expected: list[tuple[Field, str]] = []
-    for field in undone(declared, found):
-        who = managers.of(field.path)
-        autoscaler = scaler or (who.name if who is not None and who.is_autoscaler else "")
-        if field.path == REPLICAS and autoscaler:
-            expected.append((shown(field), autoscaler))
+    undo = ((field, managers.of(field.path)) for field in undone(declared, found))
+    for field, who in chain(undo, managers.added(declared)):
+        decider = _decider(field, who, scaler)
+        if decider:
+            expected.append((shown(field), decider))
         else:
             differences.append(Difference(shown(field), who))
-    differences += [Difference(shown(field), who) for field, who in managers.added(declared)]
     state, message = State.CHANGED if differences else State.SAME, ""
     if owner != release:
         state, message = State.FOREIGN, _whose(owner)
@@ -171,6 +171,15 @@ def scalers(autoscalers: Iterable[Manifest]) -> dict[Target, str]:
             key = (group if slash else "", text(target.get("kind")), text(target.get("name")))
             found[key] = f"HorizontalPodAutoscaler {text(within(item, 'metadata').get('name'))}"
     return found
+
+
+def _decider(field: Field, who: Who | None, scaler: str) -> str:
+    """Whose task it is that a field differs; empty for nobody's."""
+    if who is not None and who.is_sleep:
+        return "its sleep"
+    if field.path != REPLICAS:
+        return ""
+    return scaler or (who.name if who is not None and who.is_autoscaler else "")
 
 
 def _as_it_is(field: Field) -> Field:

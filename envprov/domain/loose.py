@@ -24,6 +24,11 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def number(value: object, default: int = 0) -> int:
+    """The value itself if it is a whole number, or a default."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
 def texts(value: object) -> tuple[str, ...]:
     """The strings in a list."""
     return tuple(item for item in sequence(value) if isinstance(item, str))

@@ -52,6 +52,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("envprov", ""): "envprov",
     ("envprov-controller", ""): "envprov",
     ("envprov-guard", ""): "envprov",
+    ("envprov-sleep", ""): "envprov",
     ("before-first-apply", ""): "somebody before the first server-side apply",
     ("k9s", ""): "k9s",
     ("dashboard", ""): "the Kubernetes Dashboard",
@@ -100,6 +101,11 @@ class Who:
                 return _NAMES[key]
         verb = self.manager.removeprefix("kubectl-")
         return f"kubectl {verb}" if verb != self.manager else self.manager or "somebody without a name"
+
+    @property
+    def is_sleep(self) -> bool:
+        """Whether envprov wrote it to put the environment to sleep, or to wake it."""
+        return self.recorded and self.manager == "envprov-sleep"
 
     @property
     def is_autoscaler(self) -> bool:

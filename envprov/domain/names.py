@@ -63,7 +63,7 @@ def environment_of(namespace: str) -> str | None:
 
 def branch_fault(branch: str) -> str | None:
     """
-    Why Git would not accept a branch of this name.
+    Why a branch of this name gets no environment.
 
     Args:
         branch: Branch name without ``refs/heads/``.
@@ -71,24 +71,26 @@ def branch_fault(branch: str) -> str | None:
     Returns:
         The reason in words, or None for a good name.
 
-    Source: https://git-scm.com/docs/git-check-ref-format
+    """
+    return _ref_fault(branch) or odd_branch(branch)
+
+
+def odd_branch(branch: str) -> str | None:
+    """
+    Why a branch that Git lets be pushed gets no environment all the same: nobody could work with it.
+
+    Args:
+        branch: Branch name without ``refs/heads/``.
+
+    Returns:
+        The reason in words, or None.
 
     """
-    try:
-        size = len(branch.encode())
-    except UnicodeEncodeError:
-        return "is not valid Unicode"
+    size = len(branch.encode(errors="replace"))
     faults = {
-        "is empty": not branch,
         f"has {size} bytes; at most {BRANCH_LIMIT_BYTES} are possible": size > BRANCH_LIMIT_BYTES,
         f"is {branch!r}, which Git reserves": branch in {"@", "HEAD"},
-        "holds a space, a control character or one of ~ ^ : ? * [ \\ .. @{ //": bool(
-            _FORBIDDEN_IN_BRANCH.search(branch)
-        ),
-        "begins with '-' or '/', or ends with '/' or '.'": branch.startswith(("-", "/")) or branch.endswith(("/", ".")),
-        "has a part that begins with '.' or ends with '.lock'": any(
-            part.startswith(".") or part.endswith(".lock") for part in branch.split("/")
-        ),
+        "begins with '-'": branch.startswith("-"),
     }
     return next((fault for fault, is_so in faults.items() if is_so), None)
 
@@ -102,3 +104,27 @@ def _readable(branch: str) -> str:
     if not words[0].isalpha():
         words = f"b-{words}"
     return words[: SLUG_LIMIT - HASH_LENGTH - 1].rstrip("-")
+
+
+def _ref_fault(branch: str) -> str | None:
+    """
+    Why there can be no branch of this name.
+
+    Source: https://git-scm.com/docs/git-check-ref-format
+
+    """
+    try:
+        branch.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    faults = {
+        "is empty": not branch,
+        "holds a space, a control character or one of ~ ^ : ? * [ \\ .. @{ //": bool(
+            _FORBIDDEN_IN_BRANCH.search(branch)
+        ),
+        "begins with '/', or ends with '/' or '.'": branch.startswith("/") or branch.endswith(("/", ".")),
+        "has a part that begins with '.' or ends with '.lock'": any(
+            part.startswith(".") or part.endswith(".lock") for part in branch.split("/")
+        ),
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), None)

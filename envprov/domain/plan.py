@@ -26,7 +26,7 @@ from envprov.domain.actions import (
     RollBackRelease,
     UninstallRelease,
 )
-from envprov.domain.admission import Room, TooLarge, Waiting, in_force, reservation, standing
+from envprov.domain.admission import Admitted, Room, TooLarge, Waiting, in_force, reservation, standing
 from envprov.domain.desired import Desired
 from envprov.domain.drift import drifted
 from envprov.domain.errors import GhostObjects, HostTaken, NotOwned, OverBudget, PlanRefused
@@ -114,12 +114,20 @@ def plan(desired: Desired, observed: Observed) -> Plan:
 
 def give_back_hosts(_desired: Desired, observed: Observed) -> Plan | None:
     """Nobody keeps hosts from others for a release that is refused and was never deployed."""
-    is_refused = observed.chart_fault is not None or bool(refusing(observed.findings or ()))
     nothing_stands = observed.release is not None and observed.release.state is ReleaseState.ABSENT
-    if not (is_refused and nothing_stands and observed.reserved):
+    if not (_is_refused(observed) and nothing_stands and observed.reserved):
         return None
     back = tuple(ReleaseHost(one) for one in observed.reserved)
     return Plan(Phase.PREPARING, "gives back the hosts that it cannot use", (back,), look_again=SOON)
+
+
+def give_back_room(desired: Desired, observed: Observed) -> Plan | None:
+    """Nobody keeps room from others for what is refused and has no namespace: it was admitted, and then changed."""
+    is_held = isinstance(observed.admission, Admitted) and observed.admission.held is not None
+    if not (is_held and _is_refused(observed) and observed.namespace.state is NamespaceState.MISSING):
+        return None
+    back = Admit(desired.identity, None, asks=False)
+    return Plan(Phase.PREPARING, "gives back the room that it cannot use", ((back,),), look_again=SOON)
 
 
 def check_before_anything(desired: Desired, observed: Observed) -> Plan | None:
@@ -328,6 +336,7 @@ def await_health(_desired: Desired, observed: Observed) -> Plan | None:
 
 STEPS: tuple[Step, ...] = (
     give_back_hosts,
+    give_back_room,
     check_before_anything,
     admit_to_budget,
     ensure_namespace,
@@ -344,6 +353,10 @@ STEPS: tuple[Step, ...] = (
     release_hosts,
     await_health,
 )
+
+
+def _is_refused(observed: Observed) -> bool:
+    return observed.chart_fault is not None or bool(refusing(observed.findings or ()))
 
 
 def _is_guarded_as(live: Policy | None, wanted: Policy) -> bool:

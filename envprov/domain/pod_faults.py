@@ -29,7 +29,16 @@ _SIGNAL = 128
 _SIGNALS = {134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV: a fault in its memory", 143: "SIGTERM"}
 _EXITS = {126: "its command cannot be executed", 127: "its command is not in the image"}
 _PROBES = {"Liveness": Cause.LIVENESS_FAILS, "Startup": Cause.STARTUP_FAILS, "Readiness": Cause.READINESS_FAILS}
-_CANNOT_START = frozenset({"CreateContainerError", "RunContainerError", "PostStartHookError", "PreCreateHookError"})
+_CANNOT_START = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "PostStartHookError",
+        "PreCreateHookError",
+    }
+)
+_AS_ROOT = "let the image name a user by number, or set securityContext.runAsUser in the chart's values"
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,13 @@ class Told:
     Attributes:
         reason: Its reason.
         message: Its message.
+        container: The container that it is about; empty for the pod, or if it does not say.
 
     """
 
     reason: str
     message: str
+    container: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,20 +213,20 @@ def _waiting(container: Manifest, events: Sequence[Told]) -> Fault | None:
     if reason in PULLING:
         image = text(container.get("image"))
         told_of = [message, *(told.message for told in events if told.reason == "Failed" and image in told.message)]
-        cause, clause = explain_pull(reason, "\n".join(told_of))
+        found = [explain_pull(reason, words, image) for words in told_of]  # the newest that says anything
+        cause, clause = next((each for each in found if each[0] is not Cause.IMAGE_PULL_FAILED), found[0])
         quoted = tuple(dict.fromkeys(short(words) for words in told_of[:3] if words))
         return Fault(cause, f"cannot pull the image {image}: {clause}", quoted, ADVICE[cause], name)
-    if reason == "CreateContainerConfigError":
-        missing = _MISSING.search(message)
-        what = f": {missing[0]}" if missing else f": {short(message)}"
+    missing = _MISSING.search(message) if reason == "CreateContainerConfigError" else None
+    if missing is not None:
         advice = "let the chart make it, or let the Project copy it (`copySecrets`); the pod starts by itself then"
-        return Fault(
-            Cause.CONFIG_MISSING, f"cannot start container {name}{what}", (short(message),), advice, container=name
-        )
+        said = f"cannot start container {name}: {missing[0]}"
+        return Fault(Cause.CONFIG_MISSING, said, (short(message),), advice, container=name)
     if reason in _CANNOT_START:
-        advice = "correct command, args or image: the node's own words are below"
+        advice = _AS_ROOT if "runAsNonRoot" in message else "correct command, args or image, as the node's words say"
         said = f"cannot start container {name}: {short(message) or reason}"
-        return Fault(Cause.CONTAINER_CANNOT_START, said, (), advice, name, has_log=True)
+        has_log = reason != "CreateContainerConfigError"  # it never ran
+        return Fault(Cause.CONTAINER_CANNOT_START, said, (), advice, name, has_log=has_log)
     return None
 
 
@@ -270,7 +281,7 @@ def _has_just_begun(container: Manifest, now: datetime | None) -> bool:
 
 
 def _probe(name: str, events: Sequence[Told], kind: str, also: tuple[str, ...] = ()) -> Fault:
-    found = next((told.message for told in events if _is_probe(told, kind)), "")
+    found = next((told.message for told in events if _is_probe(told, kind, name)), "")
     reason = found.partition("failed:")[2].strip()
     effect = {
         "Liveness": f"restarts again and again: the liveness probe of container {name} fails",
@@ -285,8 +296,9 @@ def _probe(name: str, events: Sequence[Told], kind: str, also: tuple[str, ...] =
     return Fault(_PROBES[kind], said, quoted, advice, name, has_log=True)
 
 
-def _is_probe(told: Told, kind: str) -> bool:
-    return told.reason in {"Unhealthy", "ProbeWarning"} and told.message.startswith(f"{kind} probe")
+def _is_probe(told: Told, kind: str, container: str) -> bool:
+    about = told.container in {"", container}
+    return about and told.reason in {"Unhealthy", "ProbeWarning"} and told.message.startswith(f"{kind} probe")
 
 
 # --- A pod that has a node, and is not ready
@@ -304,7 +316,7 @@ def _unready(pod: Manifest, events: Sequence[Told], now: datetime | None) -> Fau
             continue
         kind = "Startup" if container.get("started") is False else "Readiness"
         for probe in (kind, "Readiness", "Startup"):
-            if any(_is_probe(told, probe) for told in events):
+            if any(_is_probe(told, probe, name_in(container)) for told in events):
                 return _probe(name_in(container), events, probe)
     gate = next((gate for gate in _closed_gates(pod) if running), None)
     if gate is not None and all(container.get("ready") for container in running):

@@ -346,6 +346,8 @@ class Project(Model):
     """Name of the object."""
     spec: ProjectSpec
     """What its author wrote."""
+    known_id: int | None = None
+    """GitLab's number of the project, as the first sweep saw it."""
 
     def rule_for(self, branch: str) -> Rule | None:
         """
@@ -387,7 +389,7 @@ class Project(Model):
 
     def serves(self, project_id: int, path: str) -> bool:
         """
-        Whether this Project is meant by a delivery.
+        Whether this Project is meant by a delivery: not by one of another project that has taken its path since.
 
         Args:
             project_id: GitLab's numeric id.
@@ -397,7 +399,9 @@ class Project(Model):
         if self.spec.gitlab is None:
             return False
         mine = self.spec.gitlab.project
-        return mine == project_id or str(mine) == str(project_id) or str(mine).casefold() == path.casefold()
+        if str(mine) == str(project_id):
+            return True
+        return str(mine).casefold() == path.casefold() and self.known_id in {None, project_id}
 
 
 def known_sizes(project: Project, settings: Mapping[str, Size]) -> dict[str, Size]:

@@ -16,11 +16,14 @@ from fractions import Fraction
 
 from envprov.domain.deliveries import Absent, Known, Present, Terminating, Wanted
 from envprov.domain.forge import Branch, ForgeProject, MergeRequest, ProjectRef
+from envprov.domain.names import branch_fault
 from envprov.domain.project import Project
 from envprov.domain.project_status import ProjectStatus
 
 BRAKE_COUNT = 3
 """So many environments may always go in one sweep."""
+SHOWN_LENGTH = 40
+"""Characters of a name that is too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ def wishes(
         Commit by branch; merge requests from forks under their own name.
 
     """
-    heads = {branch.name: branch.commit for branch in branches}
+    heads = {branch.name: branch.commit for branch in branches if _name_fault(branch.name) is None}
     found = {name: commit for name, commit in heads.items() if project.wants(name)}
     for request in merge_requests:
         is_fork = request.source_project_id != gitlab.id
@@ -182,6 +185,15 @@ def wishes(
         elif not is_fork and name in heads:
             found[name] = heads[name]
     return found
+
+
+def unserved(project: Project, branches: Iterable[str]) -> tuple[str, ...]:
+    """Branches that a rule is for and that get no environment for their name, with the reason."""
+    return tuple(
+        f"{branch if len(branch) <= SHOWN_LENGTH else f'{branch[:SHOWN_LENGTH]}…'} {fault}"
+        for branch in sorted(branches)
+        if (fault := _name_fault(branch)) is not None and project.wants(branch)
+    )
 
 
 def needs_merge_requests(project: Project) -> bool:
@@ -330,6 +342,10 @@ def _asks(seen: Seen, commit: str) -> bool:
             return seen.dismissed_at is None or seen.dismissed_at not in {"", commit}
         case Terminating(successor=successor):
             return successor != commit
+
+
+def _name_fault(branch: str) -> str | None:
+    return branch_fault(branch) or ("is called as a merge request from a fork is" if is_fork_branch(branch) else None)
 
 
 def _was_pushed(seen: Seen) -> bool:

@@ -56,6 +56,10 @@ class Trail:
     def __contains__(self, commit: str) -> bool:
         return any(commit in strand for strand in self.strands)
 
+    def has_ended_at(self, commit: str) -> bool:
+        """Whether a life of the branch is known to have ended at a commit."""
+        return (commit, GONE) in self._links()
+
     def follow(self, before: str, after: str) -> Trail:
         """
         What is known after one more delivery.

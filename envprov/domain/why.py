@@ -231,6 +231,10 @@ def _otherwise(evidence: Evidence) -> Symptom:
     if record is not None and ready.get("status") == "True" and not is_behind(record) and not wanting:
         where = text(within(record, "status").get("url")) or f"Namespace {evidence.namespace}"
         return Symptom(Cause.NOTHING_WRONG, f"{where}; nothing is seen to be wrong", (), (telling.status(evidence),))
+    if wanting and not evidence.knows(Part.PODS):
+        which = "; ".join(f"{fact.subject} has {fact.says}" for fact in wanting)
+        summary = f"{which}, and why cannot be said, since the pods could not be read"
+        return Symptom(Cause.UNKNOWN, summary, wanting, (telling.status(evidence),))
     if wanting or unexplained(evidence):
         which = "; ".join(f"{fact.subject} has {fact.says}" for fact in wanting) or "pods are not ready"
         summary = f"its pods are starting, and nothing is seen to be wrong with them: {which}"

@@ -69,6 +69,8 @@ def absences(evidence: Evidence) -> Iterator[Symptom]:
     if not evidence.knows(Part.PROJECTS):
         return
     found = next((item for item in evidence.of(Part.PROJECTS) if name_of(item) == evidence.project), None)
+    if found is None and Part.PROJECTS in evidence.unread:
+        return  # they are too many to be all read
     if found is None:
         there = ", ".join(sorted(name_of(item) for item in evidence.of(Part.PROJECTS))[:_LISTED]) or "none"
         summary = f"there is no Project {evidence.project} in Namespace {evidence.control}; there is: {there}"

@@ -150,14 +150,14 @@ def _ending(evidence: Evidence, pod: Manifest, lie: tuple[Fact, ...]) -> Symptom
         return None
     needs = frozenset({Part.NODES})
     advice = (telling.describe(evidence, "pod", name),)
-    finalizers = [one for one in texts(metadata.get("finalizers")) if one not in _OF_PODS]
-    fact = Fact(
-        f"Pod {name}", f"is being deleted; finalizers: {', '.join(texts(metadata.get('finalizers'))) or 'none'}"
-    )
+    every, has_ended = texts(metadata.get("finalizers")), _has_ended(pod)
+    stays = has_ended and evidence.now - end >= OVERDUE
+    finalizers = [one for one in every if stays or one not in _OF_PODS]
+    fact = Fact(f"Pod {name}", f"is being deleted; finalizers: {', '.join(every) or 'none'}")
     if finalizers:
         summary = (
-            f"pod {name} has ended and is held by {explain_finalizers(finalizers)}. envprov takes nobody's finalizer "
-            "off; whoever put it there has to"
+            f"pod {name} {'has ended and ' if has_ended else ''}is held by {explain_finalizers(finalizers)}. envprov "
+            "takes nobody's finalizer off; whoever put it there has to"
         )
         return Symptom(Cause.POD_FINALIZER, summary, (fact, *lie), advice)
     node = text(within(pod, "spec").get("nodeName"))
@@ -177,7 +177,16 @@ def _ending(evidence: Evidence, pod: Manifest, lie: tuple[Fact, ...]) -> Symptom
 
 
 _OF_PODS = frozenset({"batch.kubernetes.io/job-tracking", "foregroundDeletion"})
-"""Kubernetes takes them off by itself within moments of the pod's end."""
+"""Kubernetes takes them off by itself within moments of the pod's end; if not, whoever ought to does not work."""
+OVERDUE = timedelta(minutes=1)
+
+
+def _has_ended(pod: Manifest) -> bool:
+    """Whether the node has said that nothing of a pod runs any more."""
+    if text(within(pod, "status").get("phase")) in {"Succeeded", "Failed"}:
+        return True
+    containers = list(mappings(within(pod, "status").get("containerStatuses")))
+    return bool(containers) and all(within(container, "state", "terminated") for container in containers)
 
 
 # --- A Namespace that is going
@@ -322,7 +331,9 @@ def _finalizer(
         f"{kind} {name} is held by {explain_finalizers(finalizers)}{more}. envprov takes nobody's finalizer off: what "
         "it stands for would be left behind; whoever put it there has to"
     )
-    advice = (telling.describe(evidence, kind, name), "see whether the owner of that finalizer runs, and read its log")
+    group, slash, _ = text(first.get("apiVersion")).rpartition("/")
+    named = f"{kind}.{group}" if slash else kind  # another group may have a kind of that name
+    advice = (telling.describe(evidence, named, name), "see whether the owner of that finalizer runs, and read its log")
     return Symptom(Cause.FINALIZER, summary, (*facts, *seen), advice, needs)
 
 

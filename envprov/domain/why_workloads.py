@@ -19,7 +19,7 @@ from envprov.domain.evidence import (
     name_of,
     owned_by,
 )
-from envprov.domain.loose import Manifest, mapping, mappings, moment, text, within
+from envprov.domain.loose import Manifest, mapping, mappings, moment, number, text, within
 from envprov.domain.pod_faults import Fault, Told, ending, is_ready, name_in, pod_fault, short
 from envprov.domain.refusals import NEEDS, explain_refusal
 from envprov.domain.why_claims import claim_symptoms
@@ -58,10 +58,10 @@ def lacking(evidence: Evidence) -> Iterator[Fact]:
             status, spec = within(item, "status"), within(item, "spec")
             match part:
                 case Part.DEPLOYMENTS | Part.STATEFUL_SETS:
-                    wanted = spec.get("replicas", 1)
-                    ready = status.get("availableReplicas" if part is Part.DEPLOYMENTS else "readyReplicas", 0)
+                    wanted = number(spec.get("replicas"), 1)
+                    ready = number(status.get("availableReplicas" if part is Part.DEPLOYMENTS else "readyReplicas"))
                 case Part.DAEMON_SETS:
-                    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
+                    wanted, ready = number(status.get("desiredNumberScheduled")), number(status.get("numberAvailable"))
                 case _:
                     continue
             if ready < wanted:
@@ -70,8 +70,8 @@ def lacking(evidence: Evidence) -> Iterator[Fact]:
 
 def is_lagging(item: Manifest) -> bool:
     """Whether the controller of a workload has not looked at it as it is now."""
-    seen, wanted = within(item, "status").get("observedGeneration", 0), within(item, "metadata").get("generation", 1)
-    return bool(seen < wanted)
+    wanted = number(within(item, "metadata").get("generation"), 1)
+    return number(within(item, "status").get("observedGeneration")) < wanted
 
 
 def _silence(evidence: Evidence) -> Iterator[Symptom]:
@@ -124,9 +124,9 @@ def _refusals(evidence: Evidence) -> Iterator[Symptom]:
         (Part.JOBS, "Job", _job_lacks),
     ):
         for item in evidence.of(part):
-            messages = evidence.events_of(item, "FailedCreate") if lacks(item) else ()
-            if messages:
-                yield _refusal(evidence, kind, name_of(item), messages[0])
+            message = _last_refusal(evidence, item) if lacks(item) else ""
+            if message:
+                yield _refusal(evidence, kind, name_of(item), message)
 
 
 def _refusal(evidence: Evidence, kind: str, name: str, message: str) -> Symptom:
@@ -137,13 +137,23 @@ def _refusal(evidence: Evidence, kind: str, name: str, message: str) -> Symptom:
     return Symptom(fault.cause, f"{kind} {name} gets no pods: {fault.said}", facts, advice, needs)
 
 
+def _last_refusal(evidence: Evidence, item: Manifest) -> str:
+    """How a pod was refused, if none has been made since: what has gone by keeps nothing."""
+    for event in evidence.about(item):
+        if text(event.get("reason")) == "FailedCreate":
+            return text(event.get("message"))
+        if text(event.get("reason")) == "SuccessfulCreate":
+            return ""
+    return ""
+
+
 def _stateful_set_lacks(item: Manifest) -> bool:
-    return bool(within(item, "status").get("replicas", 0) < within(item, "spec").get("replicas", 1))
+    return number(within(item, "status").get("replicas")) < number(within(item, "spec").get("replicas"), 1)
 
 
 def _daemon_set_lacks(item: Manifest) -> bool:
     status = within(item, "status")
-    return bool(status.get("currentNumberScheduled", 0) < status.get("desiredNumberScheduled", 0))
+    return number(status.get("currentNumberScheduled")) < number(status.get("desiredNumberScheduled"))
 
 
 def _job_lacks(item: Manifest) -> bool:
@@ -163,8 +173,14 @@ def _pods(evidence: Evidence) -> Iterator[Symptom]:
         if fault is not None and is_answer:
             found.setdefault(fault.cause, []).append((pod, fault))
     for cause, faults in found.items():
-        pod, fault = faults[0]
+        pod, fault = max(faults, key=_tells_most)
         yield _pod_symptom(evidence, pod, fault, len(faults) - 1, cause)
+
+
+def _tells_most(found: tuple[Manifest, Fault]) -> tuple[bool, str]:
+    """A pod that is there before one that has ended; of those the newest, as each is a try of its own."""
+    pod, _ = found
+    return not _is_over(pod), text(within(pod, "metadata").get("creationTimestamp")) if _is_over(pod) else ""
 
 
 def unexplained(evidence: Evidence) -> tuple[Manifest, ...]:
@@ -240,16 +256,22 @@ def _looked_for(evidence: Evidence, fault: Fault) -> Iterator[Fact]:
         for words in fault.quoted:
             _, found, rest = words.partition(f'{kind} "')
             name = rest.partition('"')[0]
-            if found and "not found" in rest:
+            if found and "not found" in rest and (part not in evidence.unread or name in there):
                 label = "Secret" if kind == "secret" else "ConfigMap"
                 yield Fact(f"{label} {name}", "is there now" if name in there else "is not there, looked for just now")
 
 
 def _told(evidence: Evidence, pod: Manifest) -> tuple[Told, ...]:
-    uid = text(within(pod, "metadata").get("uid"))
-    about = [e for e in evidence.of(Part.EVENTS) if text(within(e, "involvedObject").get("uid")) == uid]
-    about.sort(key=lambda event: text(event.get("lastTimestamp")) or text(event.get("eventTime")), reverse=True)
-    return tuple(Told(text(event.get("reason")), text(event.get("message"))) for event in about)
+    return tuple(
+        Told(text(event.get("reason")), text(event.get("message")), _container_of(event))
+        for event in evidence.about(pod)
+    )
+
+
+def _container_of(event: Manifest) -> str:
+    """``spec.containers{web}`` is about container web."""
+    _, brace, rest = text(within(event, "involvedObject").get("fieldPath")).partition("{")
+    return rest.removesuffix("}") if brace else ""
 
 
 def _is_over(pod: Manifest) -> bool:
@@ -260,15 +282,23 @@ def _has_other_answer(evidence: Evidence, pod: Manifest) -> bool:
     """Whether something else tells of a pod that has failed: its Job, or the pods that came after it."""
     owners = list(mappings(within(pod, "metadata").get("ownerReferences")))
     kinds = {text(owner.get("kind")) for owner in owners}
-    if "Job" in kinds:
-        return True
     uids = {text(owner.get("uid")) for owner in owners}
+    if "Job" in kinds:
+        jobs = [job for job in evidence.of(Part.JOBS) if text(within(job, "metadata").get("uid")) in uids]
+        return not any(_is_tried_again(job) for job in jobs)
     return any(
         other is not pod
         and is_ready(other)
         and any(text(entry.get("uid")) in uids for entry in mappings(within(other, "metadata").get("ownerReferences")))
         for other in evidence.of(Part.PODS)
     )
+
+
+def _is_tried_again(job: Manifest) -> bool:
+    """Whether a Job makes another pod after one that has failed: it says nothing itself until it gives up."""
+    is_over = any(condition_of(job, kind).get("status") == "True" for kind in ("Complete", "Failed"))
+    is_timed = any(owner.get("kind") == "CronJob" for owner in mappings(within(job, "metadata").get("ownerReferences")))
+    return not is_over and not is_timed
 
 
 def _is_of(evidence: Evidence, pod: Manifest, fact: Fact) -> bool:

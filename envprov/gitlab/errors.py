@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,11 +43,10 @@ from envprov.domain.errors import (
     Throttled,
     Unavailable,
 )
+from envprov.domain.patience import patience_of
 
 MESSAGE_LIMIT = 300
 """Characters of GitLab's message that are kept."""
-RETRY_AFTER_LIMIT = 300.0
-"""Seconds; a GitLab that asks for more is asked again after this long."""
 PROJECT_NOT_FOUND = "404 Project Not Found"
 
 _JSON = "application/json"
@@ -177,16 +176,33 @@ def patience(headers: Mapping[str, str]) -> float | None:
         headers: Names in lower case.
 
     Returns:
-        Seconds, at most 300; None if it does not say.
+        Seconds, at most an hour; None if it does not say.
 
     Source: https://docs.gitlab.com/administration/settings/user_and_ip_rate_limits/#response-headers
 
     """
-    seconds = _number(headers.get("retry-after"))
-    if seconds is None:
-        reset = _number(headers.get("ratelimit-reset"))
-        seconds = reset - time.time() if reset is not None else None
-    return min(seconds, RETRY_AFTER_LIMIT) if seconds is not None and seconds > 0 else None
+    now = datetime.now(UTC)
+    if headers.get("retry-after"):
+        return patience_of(headers["retry-after"], now)
+    reset = _number(headers.get("ratelimit-reset"))
+    return patience_of(str(reset - now.timestamp()), now) if reset is not None else None
+
+
+def is_of_one_endpoint(answer: Answer) -> bool:
+    """
+    Whether a 429 is about one endpoint alone, as that for archives, and not about all that we ask.
+
+    Args:
+        answer: A 429.
+
+    Returns:
+        True for one that GitLab's application gives, in its JSON; the one in front of it writes plain text, and so do
+        proxies.
+
+    Source: lib/api/helpers/rate_limiter.rb, lib/gitlab/rack_attack.rb of GitLab
+
+    """
+    return told(answer) is not None
 
 
 def _refusal(doing: str, status: int, given: Told, needs: str, *, is_write: bool) -> EnvprovError:

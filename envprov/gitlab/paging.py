@@ -29,6 +29,7 @@ MEMORY_ENTRIES = 100_000
 
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^<]*?\brel="?next"?(?=[\s;,]|$)')
 _API = "/api/v4/"
+_PAGED = ("x-page", "x-per-page", "x-total")
 _POSITIONS = ("page_token", "cursor", "page")
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Listing(Generic[T]):
         cut: Whether a longer list is cut there; otherwise it is an error.
         per_page: Entries of a full page.
         remember: Whether pages are kept for as long as they do not change; not where entries may be large.
+        proven: Whether an answer without any header about pages, which GitLab always sends, is none. Keyset paging does
+            without, for its total is asked for by itself.
 
     """
 
@@ -60,6 +63,7 @@ class Listing(Generic[T]):
     cut: bool = False
     per_page: int = PER_PAGE
     remember: bool = True
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Page(Generic[T]):
     entries: tuple[T, ...]
     position: tuple[str, str] | None
     total: int | None
+    is_proven: bool = True
 
 
 class Pager:
@@ -107,6 +112,32 @@ class Pager:
             raise Unavailable(f"{doing}: the list was not read to its end in {seconds:g} s") from error
 
     async def _all(self, listing: Listing[T]) -> tuple[T, ...]:
+        found, totals = await self._pages(listing)
+        if listing.cut and len(found) >= listing.limit:
+            return found[: listing.limit]
+        if listing.keyset and not totals:
+            return await self._counted(listing, found)
+        if totals - {len(found)}:
+            raise _uncounted(listing, len(found), totals)
+        return found
+
+    async def _counted(self, listing: Listing[T], found: tuple[T, ...]) -> tuple[T, ...]:
+        """
+        A list with as many entries as there are.
+
+        Where branches come and go all the time, no count is of the moment of the list. A second list is good if it lies
+        between the counts before and after it.
+        """
+        before = after = await self._count(listing)
+        if len(found) != after:
+            found, _ = await self._pages(listing)
+            after = await self._count(listing)
+        if min(before, after) <= len(found) <= max(before, after):
+            return found
+        raise _uncounted(listing, len(found), {before, after})
+
+    async def _pages(self, listing: Listing[T]) -> tuple[tuple[T, ...], set[int]]:
+        """Everything on all pages, and how much there is as they say."""
         doing = listing.request.doing
         query = {**listing.request.query, "per_page": str(listing.per_page)}
         request = replace(listing.request, query=query | ({"pagination": "keyset"} if listing.keyset else {}))
@@ -116,26 +147,19 @@ class Pager:
         position: tuple[str, str] | None = None
         while True:
             page = await self._page(listing, request if position is None else _at(request, position))
+            if listing.proven and not page.is_proven:
+                raise ForgeUnreliable(f"{doing}: nothing was said of pages; does a proxy answer, or drop X-Page?")
             totals |= set() if page.total is None else {page.total}
             _take(doing, listing, page, found)
-            if len(found) >= listing.limit and listing.cut:
-                return tuple(found.values())[: listing.limit]
-            if len(found) > listing.limit:
+            if len(found) > listing.limit and not listing.cut:
                 raise ForgeUnreliable(f"{doing}: more than {listing.limit}")
-            if page.position is None or _is_all(listing, page, totals, len(found)):
-                break
+            is_cut = listing.cut and len(found) >= listing.limit
+            if is_cut or page.position is None or _is_all(listing, page, totals, len(found)):
+                return tuple(found.values()), totals
             if page.position in positions:
                 raise ForgeUnreliable(f"{doing}: its pages go in a circle")
             position = page.position
             positions.add(position)
-        if listing.keyset and not totals:
-            totals.add(await self._count(listing))
-        if totals and totals != {len(found)}:
-            said = ", ".join(str(total) for total in sorted(totals))
-            raise ForgeUnreliable(
-                f"{doing}: {len(found)} came, GitLab counts {said}; it changed meanwhile or is broken"
-            )
-        return tuple(found.values())
 
     async def _count(self, listing: Listing[T]) -> int:
         page = await self._page(listing, replace(listing.request, query={**listing.request.query, "per_page": "1"}))
@@ -159,7 +183,8 @@ class Pager:
             answer = await self._ask(request)
         entries = _entries(listing, parsed(request.doing, answer))
         self._memory.put(place, answer.headers.get("etag") if listing.remember else None, entries)
-        return _Page(entries, self._next(request, answer), _total(request.doing, answer))
+        is_proven = any(name in answer.headers for name in _PAGED)
+        return _Page(entries, self._next(request, answer), _total(request.doing, answer), is_proven)
 
     def _next(self, request: Request, answer: Answer) -> tuple[str, str] | None:
         """
@@ -246,6 +271,13 @@ def _is_all(listing: Listing[T], page: _Page[T], totals: set[int], count: int) -
     if totals == {count}:
         return True
     raise ForgeUnreliable(f"{listing.request.doing}: a page of {len(page.entries)} and yet a next one")
+
+
+def _uncounted(listing: Listing[T], count: int, totals: set[int]) -> ForgeUnreliable:
+    said = ", ".join(str(total) for total in sorted(totals))
+    return ForgeUnreliable(
+        f"{listing.request.doing}: {count} came, GitLab counts {said}; it changed meanwhile or is broken"
+    )
 
 
 def _at(request: Request, position: tuple[str, str]) -> Request:

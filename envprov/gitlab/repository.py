@@ -112,7 +112,7 @@ class Repository(Asking):
         request = Request(
             f"list merge requests of {ref}", project_path(ref, "merge_requests"), query=query, needs=READS
         )
-        return await self._pager.all(Listing(request, reading.merge_request, lambda found: found.iid))
+        return await self._pager.all(Listing(request, reading.merge_request, lambda found: found.iid, proven=True))
 
     async def raw_file(self, ref: ProjectRef, path: str, revision: str, *, limit_bytes: int) -> bytes | None:
         """

@@ -26,7 +26,7 @@ from gitlab import Gitlab
 from envprov import __version__
 from envprov.domain.errors import ForgeUnreliable, Invalid, Throttled
 from envprov.gitlab.connection import Connection, TokenFile, checked_url, trusted
-from envprov.gitlab.errors import Answer, from_answer, from_exception, patience, told
+from envprov.gitlab.errors import Answer, from_answer, from_exception, is_of_one_endpoint, patience, told
 from envprov.gitlab.receiving import Clock, read, store
 from envprov.gitlab.session import Refused, Session
 
@@ -99,7 +99,7 @@ class Transport:
         )
         self._executor = ThreadPoolExecutor(connection.connections, thread_name_prefix="envprov-gitlab")
         self._places = asyncio.Semaphore(connection.connections)
-        self._quiet_until = 0.0
+        self._quiet = _Quiet()
 
     async def close(self) -> None:
         """Close all connections; waits for what is under way, which its own limits end."""
@@ -202,7 +202,7 @@ class Transport:
             clock.stopped.set()
 
     async def _patience(self, request: Request, seconds: float) -> None:
-        wait = self._quiet_until - time.monotonic()
+        wait = self._quiet.left(request)
         if wait <= 0:
             return
         if wait > seconds:
@@ -219,8 +219,7 @@ class Transport:
             if said and said.message in request.absent:
                 return None
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            # A limit of one endpoint alone comes without a time, and holds up nobody else.
-            self._quiet_until = max(self._quiet_until, time.monotonic() + (patience(answer.headers) or 0.0))
+            self._quiet.keep(request, answer)
         raise from_answer(request.doing, answer, request.needs, is_write=request.is_write)
 
     def _exchange(self, request: Request, clock: Clock, limit_bytes: int | None = None) -> Answer:
@@ -251,6 +250,32 @@ class Transport:
             )
         except Refused as refused:
             return refused.response
+
+
+class _Quiet:
+    """
+    When GitLab may be asked again: at all, or one endpoint of it.
+
+    A limit of one endpoint, such as five archives a minute of a project, must not hold up other projects.
+    """
+
+    def __init__(self) -> None:
+        self._all = 0.0
+        self._endpoints: dict[tuple[str, str], float] = {}
+
+    def left(self, request: Request) -> float:
+        """Seconds until a request may be sent; none or less for now."""
+        return max(self._all, self._endpoints.get(_endpoint(request), 0.0)) - time.monotonic()
+
+    def keep(self, request: Request, answer: Answer) -> None:
+        """Take note of a 429."""
+        now = time.monotonic()
+        until = now + (patience(answer.headers) or 0.0)
+        if is_of_one_endpoint(answer):
+            self._endpoints = {endpoint: end for endpoint, end in self._endpoints.items() if end > now}
+            self._endpoints[_endpoint(request)] = until
+        else:
+            self._all = max(self._all, until)
 
 
 def segment(text: str | int) -> str:
@@ -312,6 +337,10 @@ async def opened(connection: Connection) -> AsyncIterator[Transport]:
         yield transport
     finally:
         await transport.close()
+
+
+def _endpoint(request: Request) -> tuple[str, str]:
+    return request.method, request.path
 
 
 def _answer(response: requests.Response, body: bytes) -> Answer:

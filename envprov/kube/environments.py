@@ -59,16 +59,22 @@ class Environments:
         client: Speaks to the API server.
         control_namespace: Where the records are.
         now: Clock, for tombstones and requests.
+        asks: Whether a controller asks GitLab about what is doubtful.
 
     """
 
     def __init__(
-        self, client: KubeClient, control_namespace: str, *, now: Callable[[], datetime] | None = None
+        self,
+        client: KubeClient,
+        control_namespace: str,
+        *,
+        now: Callable[[], datetime] | None = None,
+        asks: bool = False,
     ) -> None:
         self._client = client
         self._namespace = control_namespace
         self._now = now or _utc_now
-        self._recorder = Recorder(client, control_namespace, self._now)
+        self._recorder = Recorder(client, control_namespace, self._now, asks=asks)
 
     async def record(self, project: Project, event: BranchEvent) -> Recorded:
         """

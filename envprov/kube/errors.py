@@ -13,16 +13,18 @@ What comes back                        Error         Why
 410                                    Expired       list again
 429                                    Throttled     with ``Retry-After``
 other 4xx                              Invalid       the request as it is will never pass
+500 for a manifest of the wrong shape  Invalid       an apply of an unknown field, or of a number for a text
 5xx, 408, a broken connection, time    Unavailable   another try may succeed
 =====================================  ============  ====================================================
 
 A message holds the API server's own ``message``, cut at 512 characters; never the body of a request, and never the
-body of an answer that is no ``Status``.
+body of an answer that is no ``Status``, and no value that the server repeats as of the wrong type.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -47,6 +49,10 @@ RETRY_AFTER_LIMIT = 300.0
 """Seconds; a far side that asks for more is asked again after this long."""
 
 Status = Mapping[str, Any]
+
+_MISSHAPEN = re.compile(r"failed to create typed patch object|unable to convert unstructured object")
+_VALUE = re.compile(r", got &value\.valueUnstructured\{.*")
+"""What stands in the field instead: it may be a password. To the end of the line, for it may hold braces."""
 
 _KINDS: Mapping[int, type[EnvprovError]] = {
     HTTPStatus.UNAUTHORIZED: Forbidden,
@@ -140,6 +146,8 @@ def _kind(code: int, status: Status) -> type[EnvprovError]:
         return Conflict if is_absent(code, status) else Unavailable
     if code in _KINDS:
         return _KINDS[code]
+    if code == HTTPStatus.INTERNAL_SERVER_ERROR and _MISSHAPEN.search(str(status.get("message"))):
+        return Invalid
     return Invalid if HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR else Unavailable
 
 
@@ -154,6 +162,7 @@ def _hint(code: int, status: Status) -> str:
 def _said(code: int, status: Status) -> str:
     message = status.get("message")
     if isinstance(message, str) and message:
+        message = _VALUE.sub("", message)
         return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
     try:
         return f"HTTP {code} {HTTPStatus(code).phrase}"

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from envprov.domain.errors import Conflict, EnvprovError, Forbidden, Invalid
@@ -40,6 +41,9 @@ ITEMS_LIMIT = 500
 RESPONSE_LIMIT_BYTES = 16 << 20
 LOG_LINES = 20
 LOG_BYTES = 4096
+LOG_READ_BYTES = LOG_BYTES * 16
+LAST_LINE_BYTES = 4 << 20
+"""A node cuts what it gives at the end: of lines that are too long together the last one is read by itself."""
 NODES_LIMIT = 10
 """Nodes that are looked at because of the pods that they have."""
 NODES_PAGE = 50
@@ -293,23 +297,20 @@ class _Gatherer:
                 *(self._bounded(Part.CONTENT, kind, self._namespace, metadata_only=True) for kind in kinds)
             )
             return tuple(
-                {**item, "kind": kind.kind} for kind, items in zip(kinds, listed, strict=True) for item in items
+                {**item, "apiVersion": kind.api_version, "kind": kind.kind}
+                for kind, items in zip(kinds, listed, strict=True)
+                for item in items
             )
 
         await self._part(Part.CONTENT, read())
 
     async def _log(self, log: LogWanted) -> None:
         async def read(*, previous: bool) -> str:
-            said = await pod_log(
-                self.client,
-                log.pod,
-                self._namespace,
-                tail_lines=LOG_LINES,
-                container=log.container,
-                previous=previous,
-                limit_bytes=LOG_BYTES * 16,
-            )
-            return said[-LOG_BYTES:]
+            asked = partial(pod_log, self.client, log.pod, self._namespace, container=log.container, previous=previous)
+            said = await asked(tail_lines=LOG_LINES, limit_bytes=LOG_READ_BYTES)
+            if len(said.encode()) >= LOG_READ_BYTES:
+                said = await asked(tail_lines=1, limit_bytes=LAST_LINE_BYTES)
+            return end_of(said, LOG_BYTES)
 
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -361,6 +362,15 @@ class _Gatherer:
                 self.found.items[part] = await reading
         except (EnvprovError, TimeoutError) as error:
             self.found.unread[part] = _why(error)
+
+
+def end_of(said: str, most: int) -> str:
+    """The end of a text; if something is left out, that is marked."""
+    if len(said) <= most:
+        return said
+    cut = said[-most:]
+    _, newline, whole_lines = cut.partition("\n")
+    return f"… (cut)\n{whole_lines if newline and whole_lines.strip() else cut}"
 
 
 def _is_fresh(lease: Object) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -53,7 +53,14 @@ _RESOURCES = {
 
 @dataclass(frozen=True)
 class SealedController:
-    """Where the controller of SealedSecrets answers; its own manifests put it there."""
+    """
+    Where the controller of SealedSecrets answers.
+
+    Attributes:
+        namespace: Its namespace; by default where its own manifests put it.
+        service: Its Service, whose port is called ``http``.
+
+    """
 
     namespace: str = "kube-system"
     service: str = "sealed-secrets-controller"
@@ -95,10 +102,8 @@ class FactsReader:
 
         """
         rendered = tuple(objects)
-        named = {(text(item.get("apiVersion")), text(item.get("kind"))) for item in flat(rendered)}
-        kinds = await self._kinds.including(named)
-        scopes = {key: resource.namespaced for key, resource in kinds.every.items()}
-        wanted = wants(Given(desired, rendered, ClusterFacts(scopes=scopes)))
+        kinds = await self.served(rendered)
+        wanted = wants(Given(desired, rendered, kinds))
         identity = desired.identity
         (storage, priority, ingress, runtime), names, roles, cluster_roles, installer, sealed = await asyncio.gather(
             self._classes(wanted),
@@ -108,10 +113,8 @@ class FactsReader:
             self._installer(identity),
             self._ask_sealed(wanted.sealed, identity.namespace),
         )
-        return ClusterFacts(
-            scopes=scopes,
-            plurals={key: resource.plural for key, resource in kinds.every.items()},
-            stale=kinds.stale,
+        return replace(
+            kinds,
             storage_classes=storage,
             priority_classes=priority,
             ingress_classes=ingress,
@@ -124,6 +127,25 @@ class FactsReader:
             roles=roles,
             installer=installer,
             sealed=sealed,
+        )
+
+    async def served(self, objects: Iterable[Manifest]) -> ClusterFacts:
+        """
+        Read which kinds there are; nothing else.
+
+        Args:
+            objects: What the chart renders.
+
+        Raises:
+            Unavailable: They could not be read.
+
+        """
+        named = {(text(item.get("apiVersion")), text(item.get("kind"))) for item in flat(objects)}
+        kinds = await self._kinds.including(named)
+        return ClusterFacts(
+            scopes={key: resource.namespaced for key, resource in kinds.every.items()},
+            plurals={key: resource.plural for key, resource in kinds.every.items()},
+            stale=kinds.stale,
         )
 
     async def _classes(self, wanted: Wants) -> list[dict[str, Manifest] | None]:

@@ -95,6 +95,7 @@ class LeaderElection:
         self._retry = (retry or lease_duration * 2 / 15).total_seconds()
         self._seen: _Seen | None = None
         self._renewed = 0.0
+        self._term = 0
         if not self._duration > self._deadline > self._retry > 0 or self._duration < 1:
             raise ConfigError(
                 f"lease {namespace}/{name}: lease_duration ({self._duration} s) must be at least a second and longer "
@@ -128,6 +129,23 @@ class LeaderElection:
             raise lost
         await led
 
+    async def confirm(self) -> None:
+        """
+        Be sure that we lead, still in the term in which the work began; for what cannot be undone.
+
+        The Lease is read live, which shows who took it by whatever means. But a process may be paused between the
+        answer and its next step, and then the answer is old: so our own clock has the last word.
+
+        Raises:
+            LeadershipLost: Somebody else leads, or may begin to.
+
+        """
+        holder = await self.holder()
+        if not self.is_leader or holder is None or (holder.identity, holder.transitions) != (self.identity, self._term):
+            raise self._lost("it is not ours, or no longer the same")
+        if _now() >= self._renewed + self._deadline:
+            raise self._lost(f"not renewed within {self._deadline} s")
+
     async def holder(self) -> Holder | None:
         """Who leads now, or None if there is no such Lease."""
         lease = await self._client.get(LEASES, self._name, self._namespace)
@@ -146,6 +164,7 @@ class LeaderElection:
             if await self._attempt():
                 break
             await asyncio.sleep(random.uniform(self._retry / 2, self._retry))  # noqa: S311 - jitter, not a secret
+        self._term = self._transitions()
         self.is_leader = True
 
     async def _keep(self) -> None:
@@ -156,12 +175,13 @@ class LeaderElection:
                 async with asyncio.timeout_at(self._renewed + self._deadline):
                     while not await self._attempt():
                         if self._is_foreign():
-                            raise LeadershipLost(f"lease {self._namespace}/{self._name}: somebody else took it")
+                            raise self._lost("somebody else took it")
                         await asyncio.sleep(self._retry)
             except TimeoutError:
-                raise LeadershipLost(
-                    f"lease {self._namespace}/{self._name}: not renewed within {self._deadline} s"
-                ) from None
+                raise self._lost(f"not renewed within {self._deadline} s") from None
+            if self._transitions() != self._term:
+                # It is ours again: what is in work was begun before somebody else led.
+                raise self._lost("somebody else had it meanwhile")
 
     async def _attempt(self) -> bool:
         """Try once to take or renew the Lease. Only success is certain; a failure may have been a success unheard."""
@@ -201,6 +221,12 @@ class LeaderElection:
         if self._seen is None or self._seen.version != version:
             self._seen = _Seen(version, lease.get("spec", {}), _now())
 
+    def _transitions(self) -> int:
+        return 0 if self._seen is None else int(self._seen.spec.get("leaseTransitions") or 0)
+
+    def _lost(self, why: str) -> LeadershipLost:
+        return LeadershipLost(f"lease {self._namespace}/{self._name}: {why}")
+
     def _is_foreign(self) -> bool:
         return self._seen is not None and self._seen.spec.get("holderIdentity") not in {"", None, self.identity}
 
@@ -214,7 +240,7 @@ class LeaderElection:
         }
         seen = self._seen
         if seen is None:
-            spec |= {"acquireTime": now, "leaseTransitions": 0}
+            spec |= {"acquireTime": now, "leaseTransitions": self._term}
             metadata = {"name": self._name, "namespace": self._namespace}
             lease = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
             self._saw(await self._client.create(lease, manager="envprov"))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from envprov.domain.errors import Conflict, Invalid
-from envprov.domain.ledger import CLUSTER_BUDGET, LIMIT_BYTES, NAME, RECORD_KIND, Entry, decode, fullness
+from envprov.domain.ledger import CLUSTER_BUDGET, ENTRY_BYTES, LIMIT_BYTES, NAME, RECORD_KIND, Entry, decode, fullness
 from envprov.domain.objects import MANAGED_BY, MANAGER
 from envprov.domain.policies import RECORD
 from envprov.kube.client import KubeClient
@@ -20,6 +20,8 @@ from envprov.kube.record import CONTROLLER
 from envprov.kube.resources import CONFIG_MAPS
 
 Manifest = Mapping[str, Any]
+
+LABELS: Mapping[str, str] = {MANAGED_BY: MANAGER, RECORD: RECORD_KIND}
 
 
 class Ledger:
@@ -65,6 +67,11 @@ class Ledger:
     async def refresh(self) -> None:
         """Read it live."""
         self._written = await self._client.get(CONFIG_MAPS, NAME, self._namespace)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it may be that no further entry fits into it."""
+        return fullness(_data(self._newest())) > LIMIT_BYTES - ENTRY_BYTES
 
     async def put(self, name: str, entry: Entry) -> None:
         """
@@ -114,7 +121,8 @@ class Ledger:
             self._written = await self._client.create(self._new(change), manager=CONTROLLER)
             return
         versions = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-        body = {**change, "metadata": {**change.get("metadata", {}), **versions}}
+        # Caches find it by its labels, so one that somebody has taken off is put on again.
+        body = {**change, "metadata": {**change.get("metadata", {}), **versions, "labels": dict(LABELS)}}
         self._written = await self._client.merge_patch(CONFIG_MAPS, NAME, self._namespace, body, manager=CONTROLLER)
 
     def _new(self, change: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +133,7 @@ class Ledger:
             "metadata": {
                 "name": NAME,
                 "namespace": self._namespace,
-                "labels": {MANAGED_BY: MANAGER, RECORD: RECORD_KIND},
+                "labels": dict(LABELS),
                 **({"annotations": notes} if notes else {}),
             },
             "data": {key: value for key, value in change.get("data", {}).items() if value is not None},

@@ -31,6 +31,7 @@ from envprov.domain.deliveries import (
     decide,
     dismissed_after,
     doubt_after,
+    is_told_again,
     known_trail,
 )
 from envprov.domain.errors import Conflict, Unavailable
@@ -55,11 +56,20 @@ class Recorder:
         client: Speaks to the API server.
         control_namespace: Where the records are.
         now: Clock, for tombstones.
+        asks: Whether somebody looks into doubts. If so, a deletion that may be an old one once more is one.
 
     """
 
-    def __init__(self, client: KubeClient, control_namespace: str, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        control_namespace: str,
+        now: Callable[[], datetime] | None = None,
+        *,
+        asks: bool = False,
+    ) -> None:
         self._client = client
+        self._asks = asks
         self._namespace = control_namespace
         self._now = now or _utc_now
         # Deliveries of one branch that arrive together would only conflict with each other.
@@ -175,6 +185,8 @@ class Recorder:
     async def _change(self, live: Manifest, news: News) -> Decision:
         known, before = known_of(live), notes_of(live)
         decision = decide(known, news)
+        if self._asks and isinstance(decision, Delete) and is_told_again(known, news):
+            decision = Doubt(known.revision, known_trail(known))
         notes = replace(
             before,
             doubt=doubt_after(before.doubt, decision, news),

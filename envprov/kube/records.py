@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from envprov.domain.environment import API_VERSION, Condition, Environment, EnvironmentStatus, Type, faults
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.project import Project
+from envprov.domain.project_status import read_status
 from envprov.kube.client import KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.events import Events
@@ -171,7 +172,9 @@ def parse_project(manifest: Manifest) -> Project:
     """
     name = manifest["metadata"]["name"]
     try:
-        return Project.model_validate({"name": name, "spec": manifest.get("spec", {})})
+        return Project.model_validate(
+            {"name": name, "spec": manifest.get("spec", {}), "known_id": read_status(manifest).gitlab_id}
+        )
     except ValidationError as error:
         raise InvalidRecord(f"Project {name}: {faults(error)}") from error
 

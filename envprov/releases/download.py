@@ -13,11 +13,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from envprov.domain.errors import ChartNotFound, ChartRefused, Throttled, Unavailable
+from envprov.domain.patience import patience_of
 from envprov.releases.reach import Address, Reach
 
 HOP_LIMIT = 5
@@ -27,7 +29,6 @@ TOTAL_SECONDS = 60.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_RETRY_AFTER_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -226,10 +227,11 @@ async def _received(ask: Ask, response: httpx.Response, target: Path | None, *, 
     if response.status_code in {401, 403, 404}:
         return Answer(response.status_code, headers, b"", "", is_from_host)
     host = response.request.headers["host"]
+    wait = patience_of(headers.get("retry-after"), datetime.now(UTC))
     if response.status_code == 429:  # noqa: PLR2004 - of HTTP
-        raise Throttled(f"{ask.what}: {host} asks for patience", retry_after=_retry_after(headers))
+        raise Throttled(f"{ask.what}: {host} asks for patience", retry_after=wait)
     if response.status_code >= 500:  # noqa: PLR2004 - of HTTP
-        raise Unavailable(f"{ask.what}: {host} answers {response.status_code}")
+        raise Unavailable(f"{ask.what}: {host} answers {response.status_code}", retry_after=wait)
     if response.status_code != 200:  # noqa: PLR2004 - of HTTP
         raise ChartNotFound(f"{ask.what}: {host} answers {response.status_code}; is the address right?")
     if target is None:
@@ -251,11 +253,6 @@ async def _read(ask: Ask, response: httpx.Response, take: Callable[[bytes], obje
         digest.update(piece)
         take(piece)
     return digest.hexdigest()
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    given = headers.get("retry-after", "")
-    return float(min(int(given), _RETRY_AFTER_SECONDS)) if given.isdecimal() and len(given) < 10 else None  # noqa: PLR2004 - digits
 
 
 def _parsed(what: str, address: str, base: httpx.URL | None = None) -> httpx.URL:

@@ -13,7 +13,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -31,6 +31,7 @@ _DEPLOYING = (
     "--reset-values",  # or an empty document would mean: the values of the revision before
     "--disable-openapi-validation",  # the API server validates; fetching its schemas would cost 0.1 to 0.2 s
 )
+_LOOKING = ("--dry-run=server", "--disable-openapi-validation")
 _NOT_FOUND = "release: not found"
 _SWALLOWED = "failed to delete release"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.\d+\S*")
@@ -68,14 +69,15 @@ class Setting:
         kube_version: Of the API server, such as ``v1.37.2``; empty for the one that Helm was built for.
         api_versions: Groups with version, and kinds as ``apps/v1/Deployment``, that the API server serves.
         is_upgrade: Whether the release is there already.
-        lookup_as: User that the chart's ``lookup`` reads the cluster as; empty if it finds nothing.
+        lookup_as: User that the chart's ``lookup`` reads the cluster as; empty for whoever Helm is run as, and None if
+            it finds nothing.
 
     """
 
     kube_version: str = ""
     api_versions: frozenset[str] = frozenset()
     is_upgrade: bool = False
-    lookup_as: str = ""
+    lookup_as: str | None = None
 
 
 class Helm:
@@ -84,11 +86,14 @@ class Helm:
 
     Args:
         settings: How Helm is run. Nothing is run or made before the first operation.
+        confirm: Called right before each operation that changes the cluster; what it raises prevents that. Helm finds
+            a release by its name, and a successor of that name must not fall to somebody who was paused.
 
     """
 
-    def __init__(self, settings: HelmSettings) -> None:
+    def __init__(self, settings: HelmSettings, confirm: Callable[[], Awaitable[None]] | None = None) -> None:
         self._settings = settings
+        self._confirm = confirm
         self._version: tuple[int, int] | None = None
 
     async def version(self) -> str:
@@ -143,6 +148,8 @@ class Helm:
         Raises:
             RenderFailed: The chart does not render, or the values do not fit its schema.
             ChartNotFound: There is no such chart.
+            Forbidden: Nobody may look up as that user.
+            Invalid: It was to look up, and the cluster does not serve a kind that it renders.
 
         """
         flags = _seen(setting) if setting is not None else ()
@@ -211,6 +218,7 @@ class Helm:
             *await self._forcing(),
             *_DEPLOYING,
         )
+        await self._be_sure()
         await command.install_or_upgrade(
             release.name,
             release.chart.reference,
@@ -244,6 +252,7 @@ class Helm:
             *_identity(as_user),
             *await self._forcing(),
         )
+        await self._be_sure()
         await command.rollback(name, revision, namespace=namespace, no_hooks=True)
 
     async def uninstall(self, name: str, namespace: str, as_user: str, *, no_hooks: bool = False) -> None:
@@ -271,12 +280,17 @@ class Helm:
 
     async def _uninstall(self, name: str, namespace: str, flags: Sequence[str], *, no_hooks: bool) -> None:
         command = self._command(f"uninstall release {name}", self._settings.timeouts.uninstall, *flags)
+        await self._be_sure()
         try:
             await command.uninstall(name, namespace=namespace, no_hooks=no_hooks)
         except Conflict as exc:
             # Not --ignore-not-found, which calls it a success too when Helm may not even look (3.17 and 4.3).
             if _NOT_FOUND not in str(exc):
                 raise
+
+    async def _be_sure(self) -> None:
+        if self._confirm is not None:
+            await self._confirm()
 
     def _command(self, what: str, limit: timedelta, *flags: str) -> Command:
         return Command(self._settings, limit, what, flags)
@@ -301,7 +315,8 @@ def _seen(setting: Setting) -> tuple[str, ...]:
         *(("--kube-version", setting.kube_version) if setting.kube_version else ()),
         *(("--api-versions", ",".join(sorted(setting.api_versions))) if setting.api_versions else ()),
         *(("--is-upgrade",) if setting.is_upgrade else ()),
-        *(("--dry-run=server", *_identity(setting.lookup_as)) if setting.lookup_as else ()),
+        *(_LOOKING if setting.lookup_as is not None else ()),
+        *(_identity(setting.lookup_as) if setting.lookup_as else ()),
     )
 
 

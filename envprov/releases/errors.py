@@ -24,6 +24,12 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[EnvprovError]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.MULTILINE), cause)
     for pattern, cause in (
         (r"because it is being terminated", Conflict),
+        (r"cannot impersonate resource", Forbidden),
+        (
+            r"error calling lookup: .*(connection re(fused|set)|timeout|TLS handshake|unexpected EOF|etcdserver)",
+            Unavailable,
+        ),
+        (r"error calling lookup: .*(too many requests|service unavailable|unable to handle the request)", Unavailable),
         (r"another operation .* in progress|cannot re-use a name|has no deployed releases", Conflict),
         (r"release: not found|release has no \S+ version", Conflict),
         (r"has been modified; please apply your changes|apply failed with \d+ conflict|: already exists$", Conflict),
@@ -82,7 +88,7 @@ _OBJECT = re.compile(
 )
 _VALUES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(Invalid|Unsupported|Duplicate) value: (\"(?:[^\"\\]|\\.)*\"|[{\[].*[}\]]|\S+): "), ""),
-    (re.compile(r", got &value\.valueUnstructured\{.*?\}+"), ""),
+    (re.compile(r", got &value\.valueUnstructured\{.*"), ""),
     (re.compile(r"(!!\w+) `[^`]*`"), r"\1"),
     (
         re.compile(r"(at '[^']*': )'(?:[^']|'(?! (does not match|is not valid)))*' (?=does not match|is not valid)"),

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from envprov.releases.manifests import documents
+
 FOLDER = Path(__file__).parent
 
 
@@ -73,7 +75,7 @@ def _read(path: Path) -> Case:
         reason=about.get("reason", ""),
         object=about.get("object", ""),
         field=about.get("field", ""),
-        objects=tuple(document for document in yaml.safe_load_all(text) if document),
+        objects=tuple(documents(text.encode())),
         text=text,
         project=about.get("project", {}),
         facts=about.get("facts", {}),

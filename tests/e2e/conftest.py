@@ -53,7 +53,7 @@ def own(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
 @pytest.fixture
 def deadly(own: Installation) -> Iterator[tuple[Executioner, Path]]:
     """Yield who kills the controller, and a kubeconfig that leads the controller through it."""
-    with killing(own) as found:
+    with killing(own, Executioner()) as found:
         yield found
 
 

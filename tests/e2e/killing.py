@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
@@ -74,6 +75,9 @@ class Executioner:
             victim.popen.kill()
 
 
+E = TypeVar("E", bound=Executioner)
+
+
 class DeadlyProxy(FaultProxy):
     """A proxy in front of the API server that lets an executioner do its work."""
 
@@ -117,10 +121,37 @@ os.execv({str(own.cluster.binaries / "helm")!r}, ["helm", *args])
     return script
 
 
+@dataclass
+class Jailer(Executioner):
+    """
+    Stops the controller, as SIGSTOP does, when it has been told that it leads, before it can read that.
+
+    Attributes:
+        afterwards: Method, path and body of each request that came later.
+
+    """
+
+    afterwards: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def wants(self, method: str, path: str, body: str) -> bool:
+        """Whether this is the moment."""
+        if self._has_struck:
+            self.afterwards.append((method, path, body))
+        return self.victim is not None and method == "GET" and path.endswith("/leases/envprov-controller")
+
+    def kill(self, method: str, path: str, body: str) -> None:
+        """Let nothing of it go on."""
+        victim, self.victim = self.victim, None
+        if victim is not None:
+            self.writes.append((method, path, body))
+            self._has_struck = True
+            victim.popen.send_signal(signal.SIGSTOP)
+
+
 @contextmanager
-def killing(own: Installation) -> Iterator[tuple[Executioner, Path]]:
+def killing(own: Installation, executioner: E) -> Iterator[tuple[E, Path]]:
     """Yield who kills the controller, and a kubeconfig that leads the controller through it."""
-    executioner, ready, over = Executioner(), threading.Event(), asyncio.Event()
+    ready, over = threading.Event(), asyncio.Event()
     paths: list[Path] = []
     loop = asyncio.new_event_loop()
     given = own.kubeconfig(CONTROLLER)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import signal
 from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.conftest import Shop
+from tests.e2e.killing import Jailer, helm_beside_the_proxy, killing
 from tests.eventually import eventually
-from tests.shipped import Installation, Process, condition
+from tests.shipped import CONTROLLER, ROOT, Installation, Process, condition
 
 Commits = Callable[[int], str]
 BRANCH = "feature/fragile"
@@ -89,15 +91,39 @@ def test_receiver_killed_between_deliveries(own: Installation, commits: Commits)
     assert len(own.environments()) == 1
 
 
-def test_second_replica_takes_over(own: Installation, commits: Commits) -> None:
-    shop = shop_of(own, own.start_receiver().ready())
-    first = own.start_controller("--identity", "first", env={"ENVPROV_CONTROLLER__LEASE_DURATION": "PT4S"})
-    shop.up("feature/first", commits(1))
-    second = own.start_controller("--identity", "second", env={"ENVPROV_CONTROLLER__LEASE_DURATION": "PT4S"})
-    assert second.port
-    first.kill()
-    shop.up("feature/second", commits(2), within=60)
-    assert any(entry.get("event") == "leading" for entry in second.entries())
+def test_second_replica_takes_over_from_a_paused_one_that_takes_nothing_away_when_it_goes_on(
+    own: Installation, commits: Commits
+) -> None:
+    patience = {"ENVPROV_CONTROLLER__LEASE_DURATION": "PT4S"}
+    with killing(own, Jailer()) as (jailer, kubeconfig):
+        own.settings(helm={"chart_root": str(ROOT), "binary": str(helm_beside_the_proxy(own))})
+        shop = shop_of(own, own.start_receiver().ready())
+        through_it = ("controller", "--identity", "first", "--kubeconfig", str(kubeconfig))
+        first = own.start(*through_it, account=CONTROLLER, env=patience)
+        shop.up(BRANCH, commits(1))
+        # It is to take the environment down, and has just been told that it may.
+        jailer.victim = first
+        assert shop.delete(BRANCH, commits(1)) == 202
+        eventually(lambda: jailer.writes, message="nobody asked who leads before taking anything away")
+
+        second = own.start_controller("--identity", "second", env=patience)
+        shop.gone(BRANCH, within=90)
+        shop.up(BRANCH, commits(2), within=60)
+        assert any(entry.get("event") == "leading" for entry in second.entries())
+        uids = _uids(own)
+
+        first.popen.send_signal(signal.SIGCONT)
+        eventually(lambda: first.popen.poll() is not None, message="it goes on as if it led")
+        assert own.is_ready(BRANCH)
+        assert _uids(own) == uids
+        assert [path for method, path, body in jailer.afterwards if method == "DELETE" and '"dryRun"' not in body] == []
+
+
+def _uids(own: Installation) -> dict[str, str]:
+    """By kind and name, the UIDs of what is in the only environment."""
+    (namespace,) = own.namespaces()
+    found = json.loads(own.cluster.kubectl("get", "deploy,svc,sa,secret", "-n", namespace, "-o", "json"))["items"]
+    return {f"{item['kind']} {item['metadata']['name']}": item["metadata"]["uid"] for item in found}
 
 
 def test_sigterm_hands_over_at_once(own: Installation, commits: Commits) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
-from tests.shipped import condition, is_ready
+from tests.shipped import Installation, condition, is_ready
 
 Commits = Callable[[int], str]
 
@@ -153,3 +153,34 @@ def test_nobody_takes_a_host_below_the_name_of_another_environment(
     said = eventually(refused, within=60, message="nobody minds")
     assert f"branch feature/a of Project {shop.name} (Environment {name})" in said
     assert reserved(shop) == {}
+
+
+def test_a_host_of_what_stands_is_reserved_although_nobody_has_noted_it(own: Installation, host: str) -> None:
+    own.project("shop", values={"extra": [ingress(host)]})
+    controller = own.start_controller().ready()
+
+    def up(branch: str) -> None:
+        asked = own.envprov("up", branch, "--project", "shop", "--no-wait")
+        assert asked.exit_code == 0, asked.output
+
+    def leases() -> list[str]:
+        found = own.cluster.kubectl(
+            "get", "lease", "-n", own.namespace, "-l", "envprov.io/host-reservation", "-o", "name"
+        )
+        return found.split()
+
+    up("old")
+    eventually(lambda: own.is_ready("old"), within=60, message="it does not come up")
+    controller.kill()
+    (lease,) = leases()
+    own.cluster.kubectl("delete", lease, "-n", own.namespace)  # as one that came up before hosts were reserved
+    own.start_controller().ready()
+    eventually(leases, message="the host is not reserved again")
+    up("new")
+
+    def refused() -> str:
+        found = condition(own.environment_of("new") or {}, "Accepted")
+        return str(found["message"]) if found.get("reason") == "HostTaken" else ""
+
+    assert f"host {host} is reserved by branch old of Project shop" in eventually(refused, message="both have it")
+    assert own.is_ready("old")

@@ -547,6 +547,18 @@ def test_a_crash_with_its_last_words(stuck: Stuck) -> None:
     assert f"kubectl logs web-0 -c web -n {stuck.namespace} --previous" in said.data["next"]
 
 
+def test_last_words_behind_very_long_lines_are_found_and_move_no_cursor(stuck: Stuck) -> None:
+    stuck.starting().played(looping(1), phase="Running")
+    last = "\x1b[2J\x1b]0;pwned\x07{}" + "x" * 1_000_000 + " panic: \x1b[31mno db\x1b[0m"
+    stuck.kubelet.logs["web-0", "web", True] = f"{'y' * 1_000_000}\n{last}\n"
+    shown = stuck.why().shown
+    assert shown.count("… (cut)") == 1
+    assert len(shown) < 6000
+    said = stuck.call("--project", PROJECT)
+    assert "panic:  [31mno db [0m" in said
+    assert all(letter.isprintable() for letter in said.replace("\n", ""))
+
+
 def test_out_of_memory(stuck: Stuck) -> None:
     stuck.starting().played(looping(137, "OOMKilled"), phase="Running")
     said = stuck.why()
@@ -779,5 +791,5 @@ def test_a_person_reads_a_paragraph_the_evidence_and_the_next_step(stuck: Stuck)
 
 
 def test_a_pod_that_no_scheduler_looks_at(long_ago: Stuck) -> None:
-    said = long_ago.until("SchedulerSilent", within=45)
+    said = long_ago.until("SchedulerSilent", within=90)
     assert "pod ignored has not been looked at by the scheduler nobody" in said.summary

@@ -80,9 +80,9 @@ def leavers(scene: Scene) -> Leavers:
 
 
 @contextmanager
-def stopped(cluster: Cluster, *components: str) -> Iterator[None]:
-    """Let parts of the control plane hang."""
-    pids = [int((cluster.kubeconfig.parent / "pids" / f"{name}.pid").read_text()) for name in components]
+def stopped(scene: Scene, *components: str) -> Iterator[None]:
+    """Let parts of the control plane hang; afterwards they work again."""
+    pids = [int((scene.cluster.kubeconfig.parent / "pids" / f"{name}.pid").read_text()) for name in components]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -90,6 +90,43 @@ def stopped(cluster: Cluster, *components: str) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+        works_again(scene)
+
+
+def works_again(scene: Scene) -> None:
+    """Wait until the API server answers, Kubernetes' controllers act, and a pod gets a node and becomes ready."""
+    eventually(lambda: scene.api.client.get("/readyz").is_success, within=60, message="the API server does not answer")
+    probe = scene.make()
+    probe.housed()
+    made = probe.deployment()
+    told = "the cluster does not work again"
+    eventually(lambda: (scene.api.get(made) or {})["status"].get("availableReplicas"), within=90, message=told)
+
+
+@pytest.fixture
+def unbroken(scene: Scene, leavers: Leavers) -> Iterator[list[Manifest]]:
+    """Yield a list of APIServices that break the cluster, and mend it after the test."""
+    broken: list[Manifest] = []
+    yield broken
+    for item in broken:
+        scene.api.delete(item)
+    for stuck in leavers.values():
+        place = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stuck.namespace}}
+        # Kubernetes looks at a Namespace that cannot go ever more rarely; at one that is changed it looks at once.
+        scene.api.patch(place, {"metadata": {"annotations": {"example.com/looked-at": secrets.token_hex(4)}}})
+    for stuck in leavers.values():
+        told = f"{stuck.namespace} still speaks of an API that is gone"
+        eventually(lambda: not stuck.says("NamespaceDeletionDiscoveryFailure"), within=90, message=told)  # noqa: B023
+
+
+@pytest.fixture
+def tainted(scene: Scene) -> Iterator[None]:
+    """Taint the node on which everything runs, for one test."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake-1"}}
+    scene.api.patch(node, {"spec": {"taints": [{"key": "dedicated", "value": "games", "effect": "NoSchedule"}]}})
+    yield
+    scene.api.patch(node, {"spec": {"taints": None}})
+    works_again(scene)
 
 
 def to_go(stuck: Stuck, *conditions: Manifest, **status: Any) -> Stuck:  # noqa: ANN401 - any field
@@ -179,7 +216,7 @@ def test_a_pod_on_a_node_that_is_gone(stuck: Stuck) -> None:
 
 def test_a_pod_that_takes_its_time(stuck: Stuck, scene: Scene) -> None:
     to_go(stuck)
-    with stopped(scene.cluster, "kwok-controller"):
+    with stopped(scene, "kwok-controller"):
         pod = stuck.pod("slow", terminationGracePeriodSeconds=600)
         stuck.kubelet.play(pod, phase="Running", containerStatuses=[running(ready=True)])
         stuck.api.delete(pod, grace=600)
@@ -366,7 +403,7 @@ def test_kubernetes_own_controllers_hang(scene: Scene) -> None:
     rising, going = scene.make(), scene.make()
     rising.starting()
     to_go(going)
-    with stopped(scene.cluster, "kube-controller-manager"):
+    with stopped(scene, "kube-controller-manager"):
         rising.deployment()
         going.leaving()
         said = rising.until("ClusterControllersSilent", within=40)
@@ -374,10 +411,10 @@ def test_kubernetes_own_controllers_hang(scene: Scene) -> None:
         assert "kube-controller-manager" in said.summary
         said = going.until("ClusterControllersSilent", within=40)
         assert (said.state, "has not begun" in said.summary) == ("GoingDown", True)
-    eventually(lambda: json.dumps(rising.why().data).count("Silent") == 0, within=60, message="it does not go on")
+    assert "Silent" not in json.dumps(rising.why().data)
 
 
-def test_an_api_that_does_not_answer(stuck: Stuck, api: Api) -> None:
+def test_an_api_that_does_not_answer(stuck: Stuck, api: Api, unbroken: list[Manifest]) -> None:
     group = f"m{secrets.token_hex(3)}.example.com"
     spec = {
         "group": group,
@@ -391,7 +428,7 @@ def test_an_api_that_does_not_answer(stuck: Stuck, api: Api) -> None:
     broken = api.create(
         {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": name, "spec": spec}
     )
-    # From here on no namespace of this cluster goes.
+    unbroken.append(broken)  # no namespace of this cluster goes while it is there
     eventually(lambda: (api.get(broken) or {})["status"]["conditions"], message="nobody has looked at the APIService")
     to_go(stuck)
     stuck.leaving()
@@ -403,19 +440,17 @@ def test_an_api_that_does_not_answer(stuck: Stuck, api: Api) -> None:
 
 def test_an_api_server_that_does_not_answer(scene: Scene) -> None:
     stuck = scene.make()
-    with stopped(scene.cluster, "kube-apiserver"):
+    with stopped(scene, "kube-apiserver"):
         said = stuck.why()
     assert (said.state, said.cause) == ("Unknown", "Unknown")
     assert "the Environment: no answer within 4 s" in said.unread
     assert "pods: no answer within 4 s" in said.unread
 
 
+@pytest.mark.usefixtures("tainted")
 def test_taints(scene: Scene) -> None:
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fake-1"}}
-    scene.api.patch(node, {"spec": {"taints": [{"key": "dedicated", "value": "games", "effect": "NoSchedule"}]}})
     stuck = scene.make()
     stuck.starting().deployment()
     said = stuck.until("NodeTaints")
     assert "have taints that it does not tolerate" in said.summary
     assert "Node fake-1: has the taint dedicated=games:NoSchedule" in said.shown
-    scene.api.patch(node, {"spec": {"taints": None}})

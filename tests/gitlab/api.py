@@ -137,7 +137,7 @@ class Api:
         while seen and seen[0] <= time.time() - 60:
             seen.popleft()
         if len(seen) >= TESTS_PER_MINUTE:
-            raise refuse(429, TOO_MANY)
+            raise Refusal(as_json({"message": TOO_MANY}, 429, {"Retry-After": "60"}))  # which older ones leave out
         seen.append(time.time())
 
 

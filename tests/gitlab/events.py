@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from tests.gitlab.world import ZERO, Change, Commit, Json, MergeRequest, Project, User, World
 
+SAMPLE_COMMITS = 3
+"""Of the default branch; lib/gitlab/data_builder/push.rb of GitLab."""
+
 
 def push(world: World, project: Project, change: Change, user: User, *, for_system: bool = False) -> Json:
     """Return a Push Hook; a system hook never shows commits."""
@@ -133,7 +136,11 @@ def sample(world: World, project: Project, trigger: str, user: User) -> tuple[st
     """Return event, trigger and payload of a test; None if there is nothing to make one from."""
     head = project.branches.get(project.default_branch or "")
     if trigger == "push_events" and head is not None:
-        change = Change(project.default_branch or "", project.commits[head].parent or ZERO, head, [])
+        # Never a creation: the older end is the third newest commit, or the only one.
+        newest = [head]
+        while len(newest) < SAMPLE_COMMITS and (parent := project.commits[newest[-1]].parent) is not None:
+            newest.append(parent)
+        change = Change(project.default_branch or "", newest[-1], head, [])
         return "Push Hook", "push_hooks", push(world, project, change, user)
     request = next(reversed(project.merge_requests.values()), None)
     if trigger == "merge_requests_events" and request is not None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from envprov.domain import objects
-from envprov.domain.checks import escapes, limits, size
+from envprov.domain.checks import limits, services, size
 from envprov.domain.errors import EnvprovError, RetryableError
 from envprov.domain.findings import Finding, refusing
 from envprov.domain.need import needs_of
@@ -277,7 +277,7 @@ async def gather(many: Iterable[Any]) -> list[Any]:
 def verdict(chart: GeneratedChart) -> tuple[Finding, ...]:
     """Why the plan refuses a chart; empty if it fits."""
     return refusing(
-        finding for check in (*size.CHECKS, *limits.CHECKS, *escapes.CHECKS) for finding in check(chart.given)
+        finding for check in (*size.CHECKS, *limits.CHECKS, *services.CHECKS) for finding in check(chart.given)
     )
 
 

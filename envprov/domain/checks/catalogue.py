@@ -18,11 +18,13 @@ from envprov.domain.checks import (
     pod_rules,
     pod_security,
     references,
+    rendering,
     rights,
     room,
     scope,
     sealed,
     server,
+    services,
     size,
     trust,
 )
@@ -33,6 +35,7 @@ Check = Callable[[Given], Iterable[Finding]]
 RULES: tuple[Rule, ...] = (
     *scope.RULES,
     *marks.RULES,
+    *services.RULES,
     *escapes.RULES,
     *hosts.RULES,
     *isolation.RULES,
@@ -47,12 +50,14 @@ RULES: tuple[Rule, ...] = (
     *limits.RULES,
     *size.RULES,
     *room.RULES,
+    *rendering.RULES,
     *lookups.RULES,
     *server.RULES,
 )
 CHECKS: tuple[Check, ...] = (
     *scope.CHECKS,
     *marks.CHECKS,
+    *services.CHECKS,
     *escapes.CHECKS,
     *hosts.CHECKS,
     *isolation.CHECKS,
@@ -66,6 +71,7 @@ CHECKS: tuple[Check, ...] = (
     *trust.CHECKS,
     *limits.CHECKS,
     *size.CHECKS,
+    *rendering.CHECKS,
 )
 
 

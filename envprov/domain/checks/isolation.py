@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from envprov.domain.addresses import network
 from envprov.domain.checking import Given
 from envprov.domain.desired import Desired
 from envprov.domain.findings import Finding, Rule, Severity
@@ -18,16 +19,17 @@ OPENS_EGRESS = Rule(
     "What several NetworkPolicies allow adds up. The environment may reach itself, the cluster's DNS, the shared "
     "namespaces of the platform and, if the platform says so, public addresses; this policy opens more: other "
     "environments, private networks, or the metadata service of the cloud at 169.254.169.254.",
-    "allow only podSelector peers and public addresses, or switch the chart's NetworkPolicy off: envprov has its own; "
-    "what all environments need belongs into the platform's shared namespaces",
+    "allow only podSelector peers and public addresses, or switch the chart's NetworkPolicy off (in most charts by the "
+    "value networkPolicy.enabled=false): envprov has its own; what all environments need belongs into the platform's "
+    "shared namespaces",
 )
 OPENS_INGRESS = Rule(
     "OpensIngress",
     Severity.ERROR,
     "What several NetworkPolicies allow adds up. An environment is reached by its own pods and by the ingress "
     "controllers of the platform; this policy lets in the pods of all namespaces.",
-    "name who may come in: a podSelector for the environment's own pods; or switch the chart's NetworkPolicy off: "
-    "envprov has its own",
+    "name who may come in: a podSelector for the environment's own pods; or switch the chart's NetworkPolicy off (in "
+    "most charts by the value networkPolicy.enabled=false): envprov has its own",
 )
 ADMITS_NAMESPACE = Rule(
     "AdmitsNamespace",
@@ -131,15 +133,15 @@ def _selects(selector: object) -> bool:
 
 def _private_in(block: Mapping[str, Any]) -> str:
     """A private network, or a part of one, that a block holds and does not except; empty if it holds none."""
-    whole = _network(block.get("cidr"))
+    whole = network(text(block.get("cidr")))
     if whole is None:
         return ""
-    excepted = [network for given in texts(block.get("except")) if (network := _network(given))]
+    excepted = [found for given in texts(block.get("except")) if (found := network(given))]
     for private in _PRIVATE:
         if private.version != whole.version or not whole.overlaps(private):
             continue
         shared = private if _holds(whole, private) else whole
-        if not any(_holds(network, shared) for network in excepted):
+        if not any(_holds(one, shared) for one in excepted):
             return str(shared)
     return ""
 
@@ -148,10 +150,3 @@ def _holds(outer: _Network, inner: _Network) -> bool:
     if isinstance(outer, IPv4Network) and isinstance(inner, IPv4Network):
         return inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and isinstance(inner, IPv6Network) and inner.subnet_of(outer)
-
-
-def _network(given: object) -> _Network | None:
-    try:
-        return ip_network(text(given), strict=False)
-    except ValueError:
-        return None

@@ -181,9 +181,15 @@ def duplicates(given: Given) -> Iterator[Finding]:
 def names(given: Given) -> Iterator[Finding]:
     """Names that are missing, or that the API server does not take."""
     for item in given.items:
-        name, subject = item.subject.name, item.subject
+        name, subject, metadata = item.subject.name, item.subject, within(item.manifest, "metadata")
+        numbers = [key for key in ("name", "namespace") if not isinstance(metadata.get(key), str | None)]
+        for key in numbers:
+            message = f"has {metadata[key]!r} as its {key}, which is no text"
+            yield INVALID_NAME.found(subject, f"metadata.{key}", message, "put it in quotes, as `| quote` does")
+        if "name" in numbers:
+            continue
         if not name:
-            if generated := text(within(item.manifest, "metadata").get("generateName")):
+            if generated := text(metadata.get("generateName")):
                 message = f"has no name, only the generateName {generated}"
                 yield NO_NAME.found(subject, "metadata.generateName", message)
             else:

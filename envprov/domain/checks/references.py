@@ -38,9 +38,10 @@ KEY = Rule(
 )
 PULL_SECRET = Rule(
     "MissingPullSecret",
-    Severity.ERROR,
-    "A pod, or a ServiceAccount of the chart, names a Secret to pull images with, and nobody provides it. The images "
-    "are pulled without credentials, which a private registry refuses: `ImagePullBackOff`.",
+    Severity.WARNING,
+    "A pod, or a ServiceAccount of the chart, names a Secret to pull images with, and nobody provides it. The node "
+    "says so by the event `FailedToRetrieveImagePullSecret` and pulls without: public images come all the same, a "
+    "private registry refuses (`ImagePullBackOff`).",
     "add it to `copySecrets` of the Project with `imagePull: true`, or leave `imagePullSecrets` out",
 )
 CLAIM = Rule(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,17 @@ from tests.integration.cli.calling import ROOT, Cli
 SHOP = f"shop-{secrets.token_hex(3)}"
 """Like no other: a namespace is called by Project and branch, whatever the control namespace."""
 
-WEB = {
+GENERATED = """{{- $name := printf "%s-password" .Release.Name }}
+{{- $there := lookup "v1" "Secret" .Release.Namespace $name }}
+apiVersion: v1
+kind: Secret
+metadata: {name: {{ $name }}}
+data:
+  password: {{ dig "data" "password" (randAlphaNum 16 | b64enc) $there | quote }}
+"""
+"""A password that is generated once, as many charts do it."""
+
+WEB: dict[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "web"},
@@ -59,6 +71,26 @@ def kubeconfig_of(cluster: Cluster, cli: Cli, account: str) -> Path:
     path = cluster.kubeconfig.parent / f"{cli.namespace}-{account}.kubeconfig"
     path.write_text(yaml.safe_dump(given))
     return path
+
+
+@contextmanager
+def reader(cli: Cli, *editing: str) -> Iterator[Cli]:
+    """Yield somebody who may read the records, edit some namespaces, and nothing else."""
+    cluster, namespace = cli.cluster, cli.namespace
+    account, name = f"--serviceaccount={namespace}:reader", f"namespaces-{namespace}"
+    readable = "environments.envprov.io,projects.envprov.io,leases.coordination.k8s.io"
+    cluster.kubectl("create", "serviceaccount", "reader", "-n", namespace)
+    cluster.kubectl("create", "rolebinding", "reader", "-n", namespace, "--clusterrole=view", account)
+    cluster.kubectl("create", "role", "reader", "-n", namespace, "--verb=get,list", f"--resource={readable}")
+    cluster.kubectl("create", "rolebinding", "records", "-n", namespace, "--role=reader", account)
+    cluster.kubectl("create", "clusterrole", name, "--verb=get", "--resource=namespaces")
+    cluster.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+    for other in editing:
+        cluster.kubectl("create", "rolebinding", "reader", "-n", other, "--clusterrole=edit", account)
+    try:
+        yield Cli(cluster, namespace, cli.folder, kubeconfig_of(cluster, cli, "reader"))
+    finally:
+        cluster.kubectl("delete", "clusterrolebinding,clusterrole", name)
 
 
 def planned(cli: Cli, *arguments: str) -> dict[str, Any]:
@@ -109,37 +141,21 @@ def test_everything_that_is_wrong_is_told_at_once_with_the_way_out(cli: Cli) -> 
 
 
 def test_what_only_the_api_server_knows_it_says_in_its_own_words(cli: Cli) -> None:
-    path = chart(cli.folder, service(ports=[{"port": 70000}]))
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}, "stringData": {"password": 24681357}}
+    misspelt = WEB | {"spec": WEB["spec"] | {"replcas": 2}}
+    path = chart(cli.folder, service(ports=[{"port": 70000}]), secret, misspelt)
     said = planned(cli, "--project", SHOP, "--chart", path)
-    (error,) = (each for each in said["findings"] if each["severity"] == "error")
-    assert (error["reason"], error["object"]["name"]) == ("RefusedByServer", "web")
-    assert "must be between 1 and 65535" in error["message"]
+    errors = {each["object"]["kind"]: each for each in said["findings"] if each["severity"] == "error"}
+    assert {each["reason"] for each in errors.values()} == {"RefusedByServer"}
+    assert "must be between 1 and 65535" in errors["Service"]["message"]
+    assert ".spec.replcas: field not declared in schema" in errors["Deployment"]["message"]
+    assert ".stringData.password: expected string" in errors["Secret"]["message"]
+    assert "24681357" not in json.dumps(said)
 
 
-def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli, cluster: Cluster) -> None:
-    cluster.kubectl("create", "serviceaccount", "reader", "-n", cli.namespace)
-    cluster.kubectl(
-        *("create", "rolebinding", "reader", "-n", cli.namespace, "--clusterrole=view"),
-        f"--serviceaccount={cli.namespace}:reader",
-    )
-    cluster.kubectl(
-        *("create", "role", "reader", "-n", cli.namespace, "--verb=get,list"),
-        "--resource=environments.envprov.io,projects.envprov.io,leases.coordination.k8s.io",
-    )
-    cluster.kubectl(
-        *("create", "rolebinding", "records", "-n", cli.namespace, "--role=reader"),
-        f"--serviceaccount={cli.namespace}:reader",
-    )
-    name = f"namespaces-{cli.namespace}"
-    cluster.kubectl("create", "clusterrole", name, "--verb=get", "--resource=namespaces")
-    cluster.kubectl(
-        "create", "clusterrolebinding", name, f"--clusterrole={name}", f"--serviceaccount={cli.namespace}:reader"
-    )
-    try:
-        person = Cli(cluster, cli.namespace, cli.folder, kubeconfig_of(cluster, cli, "reader"))
+def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli) -> None:
+    with reader(cli) as person:
         said = planned(person, "--project", SHOP, "--chart", chart(cli.folder, service()))
-    finally:
-        cluster.kubectl("delete", "clusterrolebinding,clusterrole", name)
     (untried,) = (each for each in said["findings"] if each["reason"] == "NotTried")
     assert untried["severity"] == "note"
     assert "namespaces" in untried["message"]
@@ -148,18 +164,25 @@ def test_who_may_make_no_namespaces_is_told_what_was_not_tried(cli: Cli, cluster
 def test_an_environment_that_is_there_is_planned_as_a_diff(cli: Cli) -> None:
     path = cli.folder / "chart"
     shutil.copytree(ROOT / "tests" / "charts" / "app", path)
+    (path / "templates" / "secret.yaml").write_text(GENERATED)
     arguments = ("--project", SHOP, "--chart", str(path))
     up = cli.call("up", "feature/x", *arguments, "--standalone", "--timeout", "60s")
     assert up.returncode == 0, up.stderr
-    assert planned(cli, *arguments)["verdict"] == "Unchanged"
+    assert planned(cli, *arguments)["verdict"] == "Unchanged"  # as the administrator, who may act as the installer
+    with reader(cli, f"env-{slug(SHOP, 'feature/x')}") as person:
+        assert planned(person, *arguments)["changes"]["changed"] == 0
     (cli.folder / "values.yaml").write_text("replicas: 2\n")
     ended = cli.call("plan", "feature/x", *arguments, "--values", str(cli.folder / "values.yaml"))
     assert ended.returncode == 0, ended.stderr
     assert "-  replicas: 1" in ended.stdout
     assert "+  replicas: 2" in ended.stdout
-    assert "0 added, 1 changed, 0 removed, 1 unchanged" in ended.stdout
+    assert "0 added, 1 changed, 0 removed, 2 unchanged" in ended.stdout
     name = slug(SHOP, "feature/x")
     assert cli.cluster.kubectl("get", "deploy", "web", "-n", f"env-{name}", "-o", "jsonpath={.spec.replicas}") == "1"
+    (path / "templates" / "nodes.yaml").write_text('{{ $nodes := lookup "v1" "Node" "" "" }}')
+    (error,) = (each for each in planned(cli, *arguments)["findings"] if each["severity"] == "error")
+    assert error["reason"] == "LookupFailed"
+    assert "nodes is forbidden" in error["message"]
     assert cli.call("down", "feature/x", "--project", SHOP, "--standalone", "--timeout", "90s").returncode == 0
 
 

@@ -411,6 +411,27 @@ def test_something_else_that_answers_is_not_taken_for_the_receiver(scene: Scene)
     assert "does something else answer?" in done.stderr
 
 
+def test_the_test_of_a_project_with_one_commit_arrives_too(scene: Scene) -> None:
+    scene.gitlab.create_project("group/new")
+    scene.restart()
+    assert scene.call("add", "group/new").returncode == 3
+    scene.hand_over()
+    _, checks = scene.check("new", "--test")
+    assert checks["test"]["message"] == "the test has arrived and was answered 204"
+
+
+def test_other_hooks_stay_and_one_of_a_receiver_elsewhere_is_named(scene: Scene) -> None:
+    scene.hook(url="https://ci.example.com/build", push_events=True)
+    scene.hook(url="https://old.example.com/webhooks/gitlab", push_events=True)
+    before = scene.hooks()
+    scene.restart()
+    done = scene.call("add", SHOP)
+    assert [hook for hook in scene.hooks() if hook in before] == before
+    assert len(scene.hooks()) == 3
+    assert "delivers to https://old.example.com/webhooks/gitlab: if that is where this receiver was" in done.stderr
+    assert "ci.example.com" not in done.stderr
+
+
 def test_without_a_commit_nothing_can_be_tested(scene: Scene) -> None:
     scene.gitlab.create_project("group/empty", empty=True)
     done = scene.call("add", "group/empty", "-o", "json")

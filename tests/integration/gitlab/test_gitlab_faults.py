@@ -12,6 +12,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,13 @@ def test_no_list_at_all_is_no_empty_list(gitlab: GitLabStandIn) -> None:
         ask(gitlab, lambda client: client.branches(SHOP))
 
 
+def test_no_merge_requests_at_all_must_be_gitlabs_own_words(gitlab: GitLabStandIn) -> None:
+    assert ask(gitlab, lambda client: client.merge_requests(SHOP, source_branch="main")) == ()
+    gitlab.fault("empty", "merge_requests", times=-1)
+    with pytest.raises(ForgeUnreliable, match="nothing was said of pages; does a proxy answer"):
+        ask(gitlab, lambda client: client.merge_requests(SHOP))
+
+
 @pytest.mark.parametrize("fault", ["empty", "half", "ends_early", "skip_page"])
 def test_half_a_list_is_no_list_when_it_lasts(gitlab: GitLabStandIn, fault: str) -> None:
     gitlab.fault(fault, "repository/branches", times=-1)
@@ -308,13 +316,13 @@ def test_after_a_429_nothing_is_asked_before_its_time(gitlab: GitLabStandIn) -> 
         gitlab.fault("429", "", retry_after=100_000)
         with pytest.raises(Throttled) as caught:
             await client.me()
-        assert caught.value.retry_after == 300
+        assert caught.value.retry_after == 3600
         gitlab.forget_requests()
         for _ in range(3):
             with pytest.raises(Throttled, match="and is not asked") as caught:
                 await client.branches(SHOP)
             assert caught.value.retry_after is not None
-            assert 290 < caught.value.retry_after <= 300
+            assert 3500 < caught.value.retry_after <= 3600
         return waited, len(gitlab.requests())
 
     waited, asked = ask(gitlab, story)
@@ -322,12 +330,37 @@ def test_after_a_429_nothing_is_asked_before_its_time(gitlab: GitLabStandIn) -> 
     assert asked == 0
 
 
-def test_the_time_may_also_be_a_date(gitlab: GitLabStandIn) -> None:
-    gitlab.fault("429", "", reset=int(time.time()) + 60)
+def test_a_limit_of_one_endpoint_holds_up_no_other(gitlab: GitLabStandIn, tmp_path: Path) -> None:
+    async def story(client: GitLabClient) -> int:
+        too_many = json.dumps({"message": {"error": "This endpoint has been requested too many times."}})
+        headers = {"Content-Type": "application/json", "Retry-After": "60"}
+        gitlab.fault("answer", "archive", times=-1, status=429, body=too_many, headers=headers)
+        for _ in range(2):
+            with pytest.raises(Throttled) as caught:
+                await client.archive(SHOP, "deploy", "main", tmp_path / "archive", limit_bytes=1 << 20)
+            assert caught.value.retry_after is not None
+            assert 50 < caught.value.retry_after <= 60
+        assert await client.branches(SHOP)
+        return sum("archive" in request["path"] for request in gitlab.requests())
+
+    assert ask(gitlab, story) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(lambda moment: {"reset": int(moment)}, id="RateLimit-Reset"),
+        pytest.param(
+            lambda moment: {"retry_after": formatdate(moment, usegmt=True)}, id="a Retry-After that is a date"
+        ),
+    ],
+)
+def test_the_time_may_also_be_a_moment(gitlab: GitLabStandIn, said: Callable[[float], dict[str, Any]]) -> None:
+    gitlab.fault("429", "", **said(time.time() + 60))
     caught = refused(gitlab, lambda client: client.me())
     assert isinstance(caught, Throttled)
     assert caught.retry_after is not None
-    assert 50 < caught.retry_after <= 60
+    assert 45 < caught.retry_after <= 60
 
 
 def test_a_503_that_names_a_time(gitlab: GitLabStandIn) -> None:

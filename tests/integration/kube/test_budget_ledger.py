@@ -228,6 +228,24 @@ def test_what_is_there_already_is_admitted_without_asking(cluster: Cluster, name
     asyncio.run(story())
 
 
+def test_what_is_refused_gives_its_room_back_unless_it_is_there(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace, shop(environments=1)) as there:
+            await there.make("a")
+            desired = await there.desired("a")
+            await there.admit(desired)
+            other = replace(desired.identity, uid="another")
+            await there.budget.admit(Admit(other, None, asks=False))
+            held = there.budget.admission(desired, NamespaceState.MISSING)
+            assert isinstance(held, Admitted)
+            assert held.held is not None
+            await there.budget.admit(Admit(desired.identity, None, asks=False))
+            assert there.budget.ledger.names() == frozenset()
+            await there.budget.admit(Admit(desired.identity, None, asks=False))  # a second time does nothing
+
+    asyncio.run(story())
+
+
 def test_size_that_grows_waits_with_the_old_one_and_shrinks_at_once(cluster: Cluster, namespace: str) -> None:
     async def story() -> None:
         async with office(cluster, namespace, shop(requests={"cpu": "2"})) as there:
@@ -313,6 +331,10 @@ def test_ledger_that_was_deleted_or_spoilt_is_made_anew(cluster: Cluster, namesp
             await ledger.refresh()
             assert ledger.names() == {"b"}
             assert not ledger.entries()
+            body = {"data": {"b": "[" * 100_000}}
+            await client.merge_patch(resources.CONFIG_MAPS, NAME, namespace, body, manager="tests")
+            await ledger.refresh()
+            assert not ledger.entries()
             assert ledger.cluster_budget() is None
             await ledger.say_cluster_budget({"cpu": "200"})
             assert ledger.cluster_budget() == {"cpu": "200"}
@@ -336,6 +358,53 @@ def test_full_ledger_says_so_before_the_api_server_does(cluster: Cluster, namesp
             await ledger.put("b", entry())
             with pytest.raises(Invalid, match=f"ConfigMap {NAME} in namespace {namespace} is full with 3 environments"):
                 await ledger.put("c", entry())
+
+    asyncio.run(story())
+
+
+def test_full_ledger_stops_only_those_for_whom_a_budget_counts(cluster: Cluster, namespace: str) -> None:
+    async def story(project: Project) -> tuple[object, object, list[str]]:
+        async with office(cluster, namespace, project) as there:
+            ledger = there.budget.ledger
+            await ledger.put("filling", entry())
+            body = {"data": {"filling": "x" * (LIMIT_BYTES - 100)}}
+            await there.client.merge_patch(resources.CONFIG_MAPS, NAME, namespace, body, manager="tests")
+            await ledger.refresh()
+            await there.make("a")
+            desired = await there.desired("a")
+            seen = [there.budget.admission(desired, state) for state in (NamespaceState.OURS, NamespaceState.MISSING)]
+            try:
+                await there.admit(desired)
+                said = []
+            except Invalid as error:
+                said = [str(error)]
+            cluster.kubectl("delete", "cm", NAME, "-n", namespace)
+            cluster.kubectl("delete", "env", desired.identity.name, "-n", namespace)
+            await eventually_async(lambda: _all_empty([there]), message="the ledger stays")
+            return seen[0], seen[1], said
+
+    there, new, said = asyncio.run(story(shop()))
+    assert (there, new, said) == (Admitted(), Admitted(), [])
+    there, new, said = asyncio.run(story(shop(environments=9)))
+    assert there == Admitted()
+    assert isinstance(new, Room)
+    assert "is full with 1 environments" in said[0]
+
+
+def test_ledger_that_lost_its_labels_is_found_again(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        async with office(cluster, namespace, shop(environments=1)) as there:
+            await there.make("a")
+            await there.make("b")
+            await there.admit(await there.desired("a"))
+            cluster.kubectl("label", "cm", NAME, "-n", namespace, f"{RECORD}-")
+            await eventually_async(lambda: _all_empty([there]), message="the cache still sees it")
+            await there.admit(await there.desired("a"))  # who misses its entry writes it, and meets the old ledger
+            assert sorted(there.budget.ledger.names()) == [slug("shop", "a")]
+            waits = there.budget.admission(await there.desired("b"), NamespaceState.MISSING)
+            assert isinstance(waits, Waiting)
+            labels = cluster.kubectl("get", "cm", NAME, "-n", namespace, "-o", "jsonpath={.metadata.labels}")
+            assert RECORD in labels
 
     asyncio.run(story())
 

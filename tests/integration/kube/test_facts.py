@@ -25,7 +25,11 @@ from envprov.domain.findings import refusing
 from envprov.domain.names import slug
 from envprov.domain.objects import INSTALLER_ROLE
 from envprov.kube.client import Connection, KubeClient
-from envprov.kube.facts import FactsReader, SealedController
+from envprov.kube.facts import FactsReader
+from envprov.plan_wiring import charts_of, planner_of
+from envprov.releases.command import HelmSettings
+from envprov.releases.engine import Helm
+from envprov.settings import Settings
 from tests.cluster import Cluster
 from tests.eventually import eventually, eventually_async
 from tests.faults import FaultProxy
@@ -293,7 +297,7 @@ def test_the_controller_may_read_all_of_it(place: Place, unique: str) -> None:
     def unread() -> set[str]:
         facts = place.read(*CHART, user=user)
         # Those that are for others to add.
-        return {key for key, value in vars(facts).items() if value is None} - {"release_bytes", "nodes"}
+        return {key for key, value in vars(facts).items() if value is None} - {"blind", "nodes", "release_bytes"}
 
     try:
         eventually(lambda: not unread(), message="something may not be read")
@@ -525,13 +529,15 @@ def sealed(name: str, **annotations: str) -> Manifest:
     return thing("bitnami.com/v1alpha1", "SealedSecret", name, annotations=marks, spec={"encryptedData": {"a": "AgA"}})
 
 
-def test_the_controller_of_sealed_secrets_is_asked(place: Place, unsealer: Unsealer) -> None:
+def test_the_controller_of_sealed_secrets_is_asked(place: Place, unsealer: Unsealer, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"sealed_secrets": {"namespace": place.namespace}})
+    helm = Helm(HelmSettings("helm", tmp_path))
     unsealer.good = {"here", "wide"}
     chart = (sealed("here"), sealed("elsewhere"), sealed("wide", cluster="true"))
 
     async def run() -> None:
         async with KubeClient.connect(Connection(place.cluster.kubeconfig)) as client:
-            reader = FactsReader(client, sealed=SealedController(place.namespace))
+            reader = planner_of(settings, client, helm, charts_of(settings, tmp_path, client, None)).facts
             facts = await reader.read(place.desired, chart)
             assert {subject.name: verdict for subject, verdict in facts.sealed.items()} == {
                 "here": True,

@@ -93,7 +93,7 @@ async def receiving(
     if connections is not None:
         listening = replace(listening, connections=connections)
     async with KubeClient.connect(Connection(kubeconfig)) as client:
-        environments = Environments(client, namespace)
+        environments = Environments(client, namespace, asks=True)
         app = create_app(
             environments, lambda: projects or (project(),), settings, registry, lambda: client.get_raw("/readyz")
         )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretBytes
 
-from envprov.domain.environment import parse_environment
+from envprov.domain.deliveries import Dismissal, Unwanted, Wanted
+from envprov.domain.environment import DOUBTED, parse_environment
 from envprov.domain.names import slug
 from envprov.domain.policies import RECORD
 from envprov.domain.project import Project
@@ -279,6 +280,29 @@ def test_a_replayed_delivery_changes_nothing(cluster: Cluster, namespace: str) -
             assert (await receiver.deliver(altered, headers)).status_code == 401
             assert (await receiver.post(created)).status_code == 401
             assert await receiver.revision() == NEXT
+
+    asyncio.run(story())
+
+
+def test_a_replayed_deletion_does_not_end_what_has_come_back(cluster: Cluster, namespace: str) -> None:
+    async def story() -> None:
+        created, deleted = payloads.push_created("feature/x", SHA), payloads.push_deleted("feature/x", SHA)
+        async with receiving(cluster.kubeconfig, namespace) as receiver:
+            await receiver.post(created)
+            await receiver.post(deleted)
+            going = await receiver.environments.get(NAME)
+            assert going is not None
+            await receiver.environments.retire(parse_environment(going), NOW)
+            await receiver.environments.bring("shop", "feature/x", Wanted(SHA))  # by the sweep, at the same commit
+
+            assert (await receiver.post(deleted)).status_code == 202
+            assert await receiver.revision() == SHA
+            live = await receiver.environments.get(NAME)
+            assert live is not None
+            assert live["metadata"]["annotations"][DOUBTED] == SHA  # so that the controller asks GitLab
+
+            await receiver.environments.bring("shop", "feature/x", Unwanted(Dismissal.UNWANTED))
+            assert await receiver.revision() is None
 
     asyncio.run(story())
 

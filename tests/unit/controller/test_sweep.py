@@ -201,6 +201,14 @@ def test_every_delivery_is_lost_and_all_branches_get_their_environment() -> None
     assert len(shop.forge.calls) == 2
 
 
+def test_a_branch_that_can_have_no_environment_is_named_and_is_no_fault() -> None:
+    shop = Shop(FakeForge(heads={"event/1": A, "event/" + "x" * 300: B}))
+    shop.sweep()
+    assert shop.environments == {"event/1": A}
+    assert shop.synced == "InSync"
+    assert shop.message.endswith(f"; without one: event/{'x' * 34}… has 306 bytes; at most 255 are possible")
+
+
 def test_a_stale_environment_gets_the_commit_that_gitlab_says() -> None:
     shop = Shop().there("feature/x")
     shop.forge.heads["feature/x"] = B
@@ -456,6 +464,16 @@ def test_a_fork_gets_an_environment_only_if_a_rule_allows_it(spec: dict[str, Any
     shop.forge.requests = [request(9, "b", source=8, sha=C)]
     shop.sweep()
     assert shop.environments == expected
+
+
+def test_a_branch_that_is_called_as_a_fork_is_takes_nothing_from_the_fork() -> None:
+    shop = Shop(FakeForge(heads={fork_branch(9): B}), spec=FORKS)
+    shop.forge.requests = [request(9, "b", source=8, sha=C), request(10, fork_branch(9), sha=B)]
+    shop.sweep()
+    assert shop.environments == {fork_branch(9): C}
+    shop.forge.requests = []
+    shop.sweep_twice()
+    assert shop.environments == {}
 
 
 def test_a_doubted_deletion_is_resolved_by_asking_for_the_branch() -> None:

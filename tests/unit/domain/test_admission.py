@@ -12,7 +12,7 @@ from envprov.domain.actions import Admit
 from envprov.domain.admission import Admission, Admitted, Room, TooLarge, Waiting, in_force
 from envprov.domain.budget import Budgets, Claim, Holding, Place, Standing, cost_of, line
 from envprov.domain.environment import Environment, EnvironmentStatus, Type
-from envprov.domain.errors import Conflict, OverBudget, Unavailable
+from envprov.domain.errors import ChartNotFound, Conflict, OverBudget, Unavailable
 from envprov.domain.ledger import Entry, decode
 from envprov.domain.observed import NamespaceState, Observed
 from envprov.domain.plan import Phase, plan
@@ -55,6 +55,15 @@ def test_nothing_is_made_for_one_that_waits() -> None:
 def test_one_that_can_never_fit_is_told_so_and_nothing_is_made() -> None:
     with pytest.raises(OverBudget, match="can never fit: needs 6 CPU"):
         plan(desired(), unseen(TooLarge("can never fit: needs 6 CPU")))
+
+
+def test_what_is_refused_after_it_was_admitted_gives_its_room_back() -> None:
+    refused = Observed(missing(), chart_fault=ChartNotFound("gone"), admission=Admitted(OLD))
+    decided = plan(desired(), refused)
+    assert (decided.phase, decided.waves) == (Phase.PREPARING, ((Admit(IDENTITY, None, asks=False),),))
+    for after in (Admitted(), Room(OLD), waiting(2)):
+        with pytest.raises(ChartNotFound):
+            plan(desired(), replace(refused, admission=after))
 
 
 def test_admitted_goes_on_with_the_namespace() -> None:

@@ -247,6 +247,15 @@ def test_reason_says_that_no_expiry_will_help() -> None:
     )
 
 
+def test_reason_names_who_is_being_taken_down_already() -> None:
+    tomorrow = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+    holdings = [holding("x", 6, ends=tomorrow), replace(holding("y", 3), is_going=True)]
+    assert reason([claim("a", 4)], holdings) == (
+        "needs 4 CPU, 1 free of 10 (Project shop); event/y is being taken down and makes that room"
+    )
+    assert reason([claim("a", 5)], holdings).endswith("; next expiry: event/x at 2026-11-25 12:00 UTC")
+
+
 def test_reason_of_a_number_counts_environments() -> None:
     budgets = Budgets({}, {"shop": {"environments": Decimal(1)}})
     assert reason([claim("a", 2)], [holding("x", 9)], budgets).startswith(

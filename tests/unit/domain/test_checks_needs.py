@@ -204,6 +204,14 @@ def test_it_must_be_there_in_time(hook: str, weight: str, user: str, outcome: li
     assert found(made, needing("wanted", hook=user)) == outcome
 
 
+def test_without_a_pull_secret_public_images_are_pulled_all_the_same() -> None:
+    private = {"imagePullSecrets": [{"name": "registry-pull"}]}
+    assert found(pod(**private)) == ["warning MissingPullSecret"]
+    account = only(thing("v1", "ServiceAccount", **private))
+    assert (str(account.severity), account.field) == ("warning", "imagePullSecrets[0].name")
+    assert found(pod(**private), secret("registry-pull")) == []
+
+
 def test_a_test_may_need_what_it_likes() -> None:
     assert found(needing("wanted", hook="test")) == []
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envprov.domain.checking import Given
-from envprov.domain.checks import escapes, isolation, marks, pod_rules, scope
+from envprov.domain.checks import escapes, isolation, marks, pod_rules, scope, services
 from envprov.domain.checks.catalogue import RULES, check
 from envprov.domain.findings import Finding, Severity, refusing
 from tests import corpus
@@ -23,7 +23,7 @@ REFUSED, PASSED = corpus.refused(), corpus.passed()
 
 ESCAPES = {
     rule.reason
-    for module in (scope, escapes, isolation, pod_rules)
+    for module in (scope, services, escapes, isolation, pod_rules)
     for rule in module.RULES
     if rule not in (scope.UNKNOWN_KIND, scope.MISSING_DEFINITION)
 } | {marks.RESERVED.reason, marks.BASE_OBJECT.reason, marks.OWN_BUDGET.reason}

@@ -32,6 +32,7 @@ from envprov.domain.deliveries import (
     decide,
     dismissed_after,
     doubt_after,
+    is_told_again,
     known_trail,
 )
 from envprov.domain.trail import GONE, LIMIT, Trail
@@ -207,6 +208,21 @@ LATE, DUPLICATE, NOT_THERE = Ignore(Reason.LATE), Ignore(Reason.DUPLICATE), Igno
 )
 def test_rule_for_those_who_have_looked(known: Known, news: News, expected: Decision) -> None:
     assert decide(known, news) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "news", "expected"),
+    [
+        pytest.param(Present(A, trail("0a0", "a")), deleted(A), True, id="ended there before, and is there again"),
+        pytest.param(Present(B, trail("0ab0", "0b")), deleted(B), True, id="created again where it ended"),
+        pytest.param(Present(B, trail("0ab0", "0b")), deleted(A), False, id="another commit"),
+        pytest.param(Present(B, trail("0ab")), deleted(B), False, id="the first life"),
+        pytest.param(Present(A, trail("0a0", "a")), created(A), False, id="no deletion"),
+        pytest.param(Present(A, trail("0a0", "a")), Unwanted(), False, id="somebody has looked"),
+    ],
+)
+def test_a_deletion_that_may_be_an_old_one_once_more(known: Known, news: News, expected: bool) -> None:  # noqa: FBT001 - a table
+    assert is_told_again(known, news) is expected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -140,11 +142,40 @@ def test_the_scheduler_is_translated(message: str, cause: Cause, said: str) -> N
         ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout", Cause.IMAGE_REGISTRY_UNREACHABLE),
         ("ErrImagePull", "no match for platform in manifest: not found", Cause.IMAGE_PLATFORM),
         ("InvalidImageName", "", Cause.IMAGE_NAME_INVALID),
+        ("ErrImagePull", "http: server gave HTTP response to HTTPS client", Cause.IMAGE_REGISTRY_UNREACHABLE),
+        ("ErrImagePull", "net/http: TLS handshake timeout", Cause.IMAGE_REGISTRY_UNREACHABLE),
         ("ImagePullBackOff", "", Cause.IMAGE_PULL_FAILED),
     ],
 )
 def test_a_registry_is_translated(reason: str, words: str, cause: Cause) -> None:
     assert explain_pull(reason, words)[0] is cause
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "cause"),
+    [
+        ("r.example.com/shop:429", 'Back-off pulling image "r.example.com/shop:429"', Cause.IMAGE_PULL_FAILED),
+        ("r.example.com/shop:429", "reading manifest 429 in r.example.com/shop: not found", Cause.IMAGE_NOT_FOUND),
+        (
+            "shop:403",
+            'failed to do request: Head "https://docker.io/v2/library/shop/manifests/403": no such host',
+            Cause.IMAGE_REGISTRY_UNREACHABLE,
+        ),
+        ("denied/shop:1", 'failed to resolve "docker.io/denied/shop:1": not found', Cause.IMAGE_NOT_FOUND),
+        ("shop:404", "unexpected status: 404 Not Found", Cause.IMAGE_NOT_FOUND),
+    ],
+)
+def test_the_name_of_an_image_is_no_answer_of_a_registry(image: str, words: str, cause: Cause) -> None:
+    assert explain_pull("ErrImagePull", words, image)[0] is cause
+
+
+def test_the_newest_answer_of_a_registry_counts() -> None:
+    image = "r.example.com/shop:1"
+    waits = container({"waiting": {"reason": "ImagePullBackOff", "message": f"Back-off pulling {image}"}}, image=image)
+    events = (Told("Failed", f"{image}: not found"), Told("Failed", f"{image}: 429 Too Many Requests"))
+    fault = pod_fault(pod(phase="Pending", containerStatuses=[waits]), events, NOW)
+    assert fault is not None
+    assert fault.cause is Cause.IMAGE_NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -251,11 +282,40 @@ def test_a_refusal_is_translated(message: str, cause: Cause, words: str) -> None
             id="out of memory goes before a probe",
         ),
         pytest.param({"phase": "Pending"}, (), Cause.NODE_SILENT, id="a node that does not begin"),
+        pytest.param(
+            {
+                "phase": "Pending",
+                "containerStatuses": [
+                    container(
+                        {
+                            "waiting": {
+                                "reason": "CreateContainerConfigError",
+                                "message": "container has runAsNonRoot and image will run as root",
+                            }
+                        }
+                    )
+                ],
+            },
+            (),
+            Cause.CONTAINER_CANNOT_START,
+            id="an image that would run as root lacks no Secret",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_pod(status: Manifest, events: tuple[Told, ...], cause: Cause | None) -> None:
     fault = pod_fault(pod(**status), events, NOW)
     assert (fault.cause if fault else None) is cause
+
+
+def test_a_probe_is_of_the_container_that_its_event_names() -> None:
+    both = [
+        container({"running": {"startedAt": "2026-11-24T11:10:00Z"}}, name=name, ready=False)
+        for name in ("proxy", "web")
+    ]
+    events = (Told("Unhealthy", "Readiness probe failed: no", "web"),)
+    fault = pod_fault(pod(phase="Running", containerStatuses=both), events, NOW)
+    assert fault is not None
+    assert (fault.cause, fault.container) == (Cause.READINESS_FAILS, "web")
 
 
 def test_a_controller_says_the_same_of_trimmed_pods_and_its_words_do_not_count_restarts() -> None:
@@ -307,6 +367,97 @@ def test_nothing_that_was_read_is_no_reason_to_say_that_all_is_well() -> None:
     assert "what could not be read may: the Environment" in said.summary
 
 
+def test_nothing_is_said_of_pods_that_could_not_be_read() -> None:
+    web = {"metadata": {"name": "web", "uid": "u"}, "spec": {"replicas": 2}, "status": {"availableReplicas": 1}}
+    said = diagnose(seen({Part.DEPLOYMENTS: (web,)}, unread={Part.PODS: "you may not"}))
+    assert said.cause is Cause.UNKNOWN
+    assert "Deployment web has 1 of 2 pods ready, and why cannot be said" in said.summary
+    assert (Part.PODS, "you may not") in said.unread
+
+
+def event(reason: str, message: str, at: str, kind: str = "Warning", uid: str = "u-db") -> Manifest:
+    about = {"involvedObject": {"uid": uid}, "reason": reason, "message": message, "type": kind, "metadata": {}}
+    return about | ({"eventTime": at} if "." in at else {"lastTimestamp": at})
+
+
+@pytest.mark.parametrize(
+    ("later", "cause"),
+    [
+        pytest.param(("SuccessfulCreate", "11:58:00Z", "Normal"), Cause.QUOTA_EXCEEDED, id="refused since"),
+        pytest.param(("SuccessfulCreate", "11:59:00.5Z", "Normal"), Cause.QUOTA_EXCEEDED, id="in the same second"),
+        pytest.param(("SuccessfulCreate", "11:59:30Z", "Normal"), Cause.STARTING, id="made since"),
+    ],
+)
+def test_a_refusal_counts_until_a_pod_has_been_made(later: tuple[str, str, str], cause: Cause) -> None:
+    quota = 'pods "db-0" is forbidden: exceeded quota: q, requested: pods=2, used: pods=14, limited: pods=15'
+    events = (
+        event("FailedCreate", quota, "2026-11-24T11:59:00Z"),
+        event(later[0], "create Pod db-0", f"2026-11-24T{later[1]}", later[2]),
+    )
+    db = {"metadata": {"name": "db", "uid": "u-db"}, "spec": {"replicas": 3}, "status": {"replicas": 1}}
+    assert diagnose(seen({Part.STATEFUL_SETS: (db,), Part.EVENTS: events, Part.PODS: ()})).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("phase", "ended_at", "cause", "words"),
+    [
+        ("Succeeded", "11:58:00", Cause.POD_FINALIZER, "pod web-0 has ended and is held by the finalizer batch"),
+        ("Succeeded", "11:59:50", Cause.POD_ENDING, "pod web-0 should have ended 10 s ago"),
+        ("Running", "11:58:00", Cause.POD_ENDING, "its node has not said that it did"),
+    ],
+)
+def test_a_finalizer_of_a_job_is_blamed_once_its_pod_has_long_ended(
+    phase: str, ended_at: str, cause: Cause, words: str
+) -> None:
+    stays = pod(phase=phase)
+    stays["metadata"] |= {
+        "deletionTimestamp": f"2026-11-24T{ended_at}Z",
+        "finalizers": ["batch.kubernetes.io/job-tracking"],
+    }
+    going = {"metadata": {"name": "env", "deletionTimestamp": "2026-11-24T11:50:00Z"}}
+    said = diagnose(seen({Part.PODS: (stays,), Part.NAMESPACE: (going,)}))
+    assert (said.cause, words in said.summary) == (cause, True)
+
+
+def test_a_hook_that_fails_again_and_again_is_told_before_kubernetes_gives_up() -> None:
+    hook = {"name": "migrate", "uid": "u-job", "annotations": {"helm.sh/hook": "pre-install"}}
+    owner = {"ownerReferences": [{"kind": "Job", "name": "migrate", "uid": "u-job"}]}
+    tries = [pod(name, phase="Failed", containerStatuses=[container(BAD_END)]) for name in ("m-1", "m-2")]
+    for minute, one in enumerate(tries):
+        one["metadata"] |= owner | {"creationTimestamp": f"2026-11-24T11:5{minute}:00Z"}
+    job: Manifest = {"kind": "Job", "metadata": hook, "status": {"startTime": "2026-11-24T11:59:00Z", "failed": 2}}
+    said = diagnose(seen({Part.JOBS: (job,), Part.PODS: tuple(tries)}))
+    assert said.cause is Cause.CRASH_LOOP
+    assert "hook Job migrate (pre-install) does not end: pod m-2 has ended: container web ended with exit code 3" in (
+        said.summary
+    )
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}  # a later try went well
+    assert diagnose(seen({Part.JOBS: (job,), Part.PODS: tuple(tries)})).cause is not Cause.CRASH_LOOP
+
+
+@pytest.mark.parametrize("branch", ["feature/it's", "a;reboot", "$(id)", "event/日本 語"])
+def test_what_to_do_can_be_pasted(branch: str) -> None:
+    evidence = replace(seen({Part.RECORD: ()}), branch=branch, items={Part.RECORD: (), Part.PROJECTS: (PROJECT,)})
+    command = diagnose(evidence).next[0]
+    assert shlex.split(command) == ["envprov", "up", branch, "--project", "shop"]
+
+
+def test_what_to_do_names_the_group_of_a_kind_that_kubernetes_has_too() -> None:
+    held = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "shop", "finalizers": ["routes.serving.knative.dev"]},
+    }
+    left = {"type": "NamespaceFinalizersRemaining", "status": "True", "message": "some"}
+    going = {
+        "metadata": {"name": "env", "deletionTimestamp": "2026-11-24T11:50:00Z"},
+        "status": {"conditions": [left]},
+    }
+    said = diagnose(seen({Part.CONTENT: (held,), Part.NAMESPACE: (going,)}))
+    assert said.cause is Cause.FINALIZER
+    assert said.next[0].startswith("kubectl describe service.serving.knative.dev shop -n ")
+
+
 def test_a_claim_that_nobody_mounts_does_not_matter_to_what_is_well() -> None:
     record = environment_manifest() | {
         "status": {"observedGeneration": 1, "conditions": [ready("Ready", status="True")]}
@@ -337,19 +488,30 @@ def test_a_workload_that_was_just_changed_is_looked_at_again_before_anybody_is_b
     assert further(seen({Part.DEPLOYMENTS: (item,)})).again == frozenset({Part.DEPLOYMENTS})
 
 
+FIELD_NAMES = (
+    "metadata name namespace uid generation finalizers ownerReferences",
+    "annotations labels deletionTimestamp creationTimestamp spec replicas nodeName",
+    "containers initContainers restartPolicy schedulingGates readinessGates volumes taints",
+    "service suspend storageClassName activeDeadlineSeconds holderIdentity renewTime leaseDurationSeconds",
+    "terminationGracePeriodSeconds status phase conditions type reason message",
+    "observedGeneration availableReplicas readyReplicas desiredNumberScheduled",
+    "numberAvailable currentNumberScheduled active",
+    "containerStatuses initContainerStatuses state waiting running terminated lastState",
+    "exitCode restartCount ready started startedAt startTime teardown",
+    "waitingFor step plan queue position readyAt webhooks",
+    "clientConfig involvedObject lastTimestamp series key value effect",
+    "gitlab rules branches",
+)
+FIELDS = [name for row in FIELD_NAMES for name in row.split()]
+BAD_END = {"terminated": {"exitCode": 3}}
+PROJECT: Manifest = {
+    "metadata": {"name": "shop"},
+    "spec": {"chart": {"local": {"path": "x"}}, "rules": [{"branches": ["*"]}]},
+}
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["metadata", "spec", "status", "conditions", "type", "name", "state", "waiting", "webhooks"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
+    max_leaves=20,
 )
 
 

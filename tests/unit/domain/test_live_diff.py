@@ -286,6 +286,18 @@ def test_an_autoscaler_decides_on_replicas(by: Any, autoscalers: Any, expected: 
     assert result.differs is (expected is None)
 
 
+def test_what_sleeps_is_no_difference_and_what_a_person_changed_meanwhile_is() -> None:
+    asleep = managed("envprov-sleep", {"f:spec": {"f:replicas": {}, "f:new": {}}})
+    result = compared(DECLARED, live((("spec", "replicas"), 0), (("spec", "new"), 1), by=(HELM, asleep)))
+    assert [(field.where, whose) for field, whose in result.expected] == [
+        ("spec.replicas", "its sleep"),
+        ("spec.new", "its sleep"),
+    ]
+    assert result.differs is False
+    scaled = compared(DECLARED, live((("spec", "replicas"), 2), by=(HELM, SCALE)))
+    assert scaled.differs is True
+
+
 def test_what_is_not_there_is_missing() -> None:
     assert (compared(DECLARED, None).state, compared(DECLARED, None).differs) == (State.MISSING, True)
 

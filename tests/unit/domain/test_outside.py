@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from envprov.domain.checking import Blind
 from envprov.domain.checks.catalogue import check
 from envprov.domain.desired import Desired, desire
 from envprov.domain.findings import Finding, Severity
@@ -191,6 +192,20 @@ def test_an_unknown_kind_in_a_foreign_namespace_is_both() -> None:
             id="short name in another namespace",
         ),
         pytest.param(
+            service(type="ExternalName", externalName="10-244-3-7.env-y-2xmjeilo.pod.cluster.local"),
+            "ExternalName",
+            "spec.externalName",
+            "stands for 10-244-3-7.env-y-2xmjeilo.pod.cluster.local, of the namespace env-y-2xmjeilo",
+            id="pod of another namespace",
+        ),
+        pytest.param(
+            service(type="ExternalName", externalName="db.env-y-2xmjeilo"),
+            "ExternalName",
+            "spec.externalName",
+            "stands for db.env-y-2xmjeilo, of the namespace env-y-2xmjeilo",
+            id="name that search domains complete",
+        ),
+        pytest.param(
             pod(tolerations=[{"operator": "Exists"}]),
             "ControlPlaneNode",
             "spec.tolerations[0]",
@@ -265,6 +280,8 @@ def test_what_may_be_meant_is_warned_of(given: Manifest, reason: str, field: str
     [
         pytest.param(service(type="ExternalName", externalName="smtp.example.com"), id="name outside the cluster"),
         pytest.param(service(type="ExternalName", externalName=f"db.{NAMESPACE}.svc.cluster.local"), id="own name"),
+        pytest.param(service(type="ExternalName", externalName=f"db.{NAMESPACE}"), id="own name, short"),
+        pytest.param(service(type="ExternalName", externalName="xn--bcher-kva.example"), id="name in other letters"),
         pytest.param(service(externalName="db.payments.svc.cluster.local"), id="name that is not used"),
         pytest.param(pod(tolerations=[{"key": "example.com/spot", "operator": "Exists"}]), id="a taint of its own"),
         pytest.param(pod(nodeSelector={"kubernetes.io/arch": "arm64"}), id="nodes by their architecture"),
@@ -357,3 +374,55 @@ def test_the_branch_of_the_environment_itself_may_be_told() -> None:
 
     assert told(thing("v1", "ConfigMap", metadata=own)) == []
     assert told(thing("v1", "ServiceAccount", metadata=own)) == [("ReservedMetadata", Severity.ERROR)]
+
+
+# --- Names
+
+
+def test_a_name_that_yaml_takes_for_a_number_is_said_to_be_one() -> None:
+    [first, second] = found(thing("v1", "ConfigMap", metadata={"name": 123, "namespace": 7}))
+
+    assert [(one.reason, one.field) for one in (first, second)] == [
+        ("InvalidName", "metadata.name"),
+        ("InvalidName", "metadata.namespace"),
+    ]
+    assert first.message == "has 123 as its name, which is no text"
+
+
+# --- The mesh
+
+
+def mesh(kind: str, **spec: Any) -> Manifest:  # noqa: ANN401 - any field
+    return thing("networking.istio.io/v1", kind, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        pytest.param(mesh("VirtualService", hosts=["db", "pay.prod.svc.cluster.local"]), "spec.hosts", id="requests"),
+        pytest.param(mesh("DestinationRule", host="pay.prod.svc"), "spec.host", id="connections"),
+        pytest.param(mesh("DestinationRule", host="pay.prod.svc", exportTo=["*"]), "spec.host", id="said outright"),
+    ],
+)
+def test_rules_about_services_of_others_hold_for_the_whole_mesh(manifest: Manifest, field: str) -> None:
+    served = facts.kinds((manifest["apiVersion"], manifest["kind"]))
+
+    [finding] = found(manifest, scopes=served)
+
+    assert (finding.reason, finding.field) == ("ForeignReference", field)
+    assert finding.message == "decides about traffic to the namespace prod, for the whole mesh"
+    manifest["spec"]["exportTo"] = ["."]
+    assert found(manifest, scopes=served) == []
+
+
+# --- What it asks the cluster
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"), [(True, ("LookupFailed", Severity.ERROR)), (False, ("NotLookedUp", Severity.NOTE))]
+)
+def test_what_a_chart_asks_in_vain_is_told(said: tuple[str, Severity], *, fails: bool) -> None:
+    [finding] = found(blind=Blind("nodes is forbidden", fails=fails))
+
+    assert (finding.reason, finding.severity) == said
+    assert "nodes is forbidden" in finding.message

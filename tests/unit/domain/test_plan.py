@@ -90,6 +90,7 @@ def rich(live: dict[Key, Manifest], **changes: Any) -> Observed:  # noqa: ANN401
 def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
     assert [step.__name__ for step in STEPS] == [
         "give_back_hosts",
+        "give_back_room",
         "check_before_anything",
         "admit_to_budget",
         "ensure_namespace",

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from envprov.domain.project import Project, ProjectSpec, Rule
+from envprov.kube.records import ProjectReader
 from tests.unit.builders import project
 
 RULES = [
@@ -58,6 +59,25 @@ def test_without_rules_every_branch_gets_an_environment() -> None:
 )
 def test_whose_deliveries_are_served(mine: str | int | None, theirs: tuple[int, str], served: bool) -> None:  # noqa: FBT001
     given = project(gitlab={"project": mine}) if mine is not None else project()
+    assert given.serves(*theirs) is served
+
+
+@pytest.mark.parametrize(
+    ("status", "theirs", "served"),
+    [
+        pytest.param({}, (8, "group/shop"), True, id="no sweep yet"),
+        pytest.param({"gitlabId": 7}, (7, "group/shop"), True, id="the one that was seen"),
+        pytest.param({"gitlabId": 7}, (8, "group/shop"), False, id="another project has taken its path"),
+    ],
+)
+def test_a_path_is_served_for_the_project_that_had_it(
+    status: dict[str, Any],
+    theirs: tuple[int, str],
+    served: bool,  # noqa: FBT001 - a table
+) -> None:
+    spec = {"gitlab": {"project": "group/shop"}, "chart": {"local": {"path": "shop"}}}
+    manifest = {"metadata": {"name": "shop", "resourceVersion": "1"}, "spec": spec, "status": status}
+    (given,) = ProjectReader().readable([manifest])
     assert given.serves(*theirs) is served
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -74,13 +75,11 @@ def test_a_redirect_names_no_more_than_a_host() -> None:
     [
         ({}, None),
         ({"retry-after": "7"}, 7),
-        ({"retry-after": "0"}, None),
-        ({"retry-after": "-5"}, None),
+        ({"retry-after": "3000"}, 3000),
+        ({"retry-after": "999999"}, 3600),
         ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "999999"}, 300),
-        ({"retry-after": "inf"}, 300),
         ({"ratelimit-reset": "1000"}, None),
+        ({"ratelimit-reset": "soon"}, None),
     ],
 )
 def test_how_long_to_wait(headers: dict[str, str], expected: float | None) -> None:
@@ -88,9 +87,11 @@ def test_how_long_to_wait(headers: dict[str, str], expected: float | None) -> No
 
 
 def test_how_long_to_wait_until_a_moment() -> None:
-    found = patience({"ratelimit-reset": str(int(time.time()) + 30)})
-    assert found is not None
-    assert 25 < found <= 30
+    moment = int(time.time()) + 30
+    for headers in ({"ratelimit-reset": str(moment)}, {"retry-after": formatdate(moment, usegmt=True)}):
+        found = patience(headers)
+        assert found is not None
+        assert 20 < found <= 30
 
 
 @given(st.integers(300, 599), st.binary(max_size=200) | st.from_type(type(None)), st.booleans(), st.booleans())

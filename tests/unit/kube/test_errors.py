@@ -71,6 +71,20 @@ def test_the_servers_own_words_are_kept_up_to_512_characters() -> None:
     assert str(from_status(DOING, 422, status("Invalid", "x" * 600))) == f"{DOING}: {'x' * 511}…"
 
 
+def test_a_manifest_of_the_wrong_shape_is_no_failure_of_the_server_and_its_values_are_not_repeated() -> None:
+    typed = (
+        "failed to create typed patch object (a/b; /v1, Kind=Secret): errors:\n"
+        '  .stringData.key: expected string, got &value.valueUnstructured{Value:map[string]any {}{"a":"s3cret"}}\n'
+        "  .stringDate: field not declared in schema"
+    )
+    error = from_status(DOING, 500, status("InternalError", typed))
+    assert type(error) is Invalid
+    assert "stringData.key: expected string\n  .stringDate: field not declared" in str(error)
+    assert "s3cret" not in str(error)
+    converted = "unable to convert unstructured object to /v1, Kind=Secret: illegal base64 data at input byte 7"
+    assert type(from_status(DOING, 500, status("InternalError", converted))) is Invalid
+
+
 def test_a_body_that_is_no_status_is_never_repeated() -> None:
     page = parse_status(b"<html>token=s3cret</html>")
     assert str(from_status(DOING, 502, page)) == f"{DOING}: HTTP 502 Bad Gateway"

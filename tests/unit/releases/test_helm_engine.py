@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from envprov.domain.errors import ConfigError, Conflict, HelmFailed, HelmTimeout, RenderFailed, Unavailable
+from envprov.domain.errors import (
+    ConfigError,
+    Conflict,
+    HelmFailed,
+    HelmTimeout,
+    LeadershipLost,
+    RenderFailed,
+    Unavailable,
+)
 from envprov.releases.charts import ChartRef
 from envprov.releases.command import HelmSettings, Timeouts
 from envprov.releases.engine import Helm, ReleaseSpec, service_account_user
@@ -33,12 +42,17 @@ env > "$RECORD/env"
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Any:  # noqa: ANN401 - a factory
-    def make(script: str, **changes: Any) -> Helm:  # noqa: ANN401 - settings are of many types
+    def make(
+        script: str,
+        *,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+        **changes: Any,  # noqa: ANN401 - settings are of many types
+    ) -> Helm:
         binary = tmp_path / "helm"
         binary.write_text(f"#!/bin/sh\n{script}")
         binary.chmod(0o755)
         changes.setdefault("environment", {"RECORD": str(tmp_path)})
-        return Helm(HelmSettings(str(binary), tmp_path / "cache", **changes))
+        return Helm(HelmSettings(str(binary), tmp_path / "cache", **changes), confirm)
 
     return make
 
@@ -200,16 +214,28 @@ def test_what_helm_says_when_it_fails_is_translated(stand_in: Any) -> None:  # n
         ("=", "="),
         ("0644", 420),
         ("0x1F", 31),
-        ("1e3", 1000.0),
+        ("1e3", 1000),
+        ("3.0", 3),
         ("12", 12),
         ("1.5", 1.5),
         ("yes", True),
+        ("y", True),
+        ("N", False),
+        ('"y"', "y"),
+        ("!!str y", "y"),
+        ("!!binary Tm9kZVBvcnQ=", "NodePort"),
+        ("!!set {type: NodePort}", {"type": "NodePort"}),
+        ("!!omap [a: 1]", [{"a": 1}]),
+        ("!!python/object:os.system {a: 1}", {"a": 1}),
+        ("!mark true", "true"),
+        ("{? !!binary aG9zdFBJRA== : y}", {"hostPID": True}),
+        ("{on: 1, 2: 3, 1.5: 4}", {"true": 1, "2": 3, "1.5": 4}),
         ("~", None),
         ("1.2.3", "1.2.3"),
         ("1:30:00", "1:30:00"),
     ],
 )
-def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
+def test_values_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
     (read,) = parse(f"kind: A\nvalue: {text}\n".encode())
 
     assert read["value"] == value
@@ -228,7 +254,7 @@ def test_empty_documents_are_passed_over() -> None:
         pytest.param(b"text", id="a scalar"),
         pytest.param(b"a: 1", id="no kind"),
         pytest.param(b"\xff\xfe\x00", id="no text"),
-        pytest.param(b"kind: A\nx: !!python/object:os.system {}", id="a foreign tag"),
+        pytest.param(b"kind: A\nx: {~: 1}", id="a key that JSON has not"),
         pytest.param(
             b"kind: A\nx: " + b"[" * 50_000 + b"]" * 50_000, id="depths that overflow the stack of the C loader"
         ),
@@ -247,3 +273,31 @@ def test_empty_documents_are_passed_over() -> None:
 def test_what_kubernetes_could_not_read_is_refused(output: bytes) -> None:
     with pytest.raises(RenderFailed, match="The chart renders"):
         parse(output)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda helm: helm.deploy(spec()), id="deploy"),
+        pytest.param(lambda helm: helm.rollback("shop", "env-shop", 1, "somebody"), id="rollback"),
+        pytest.param(lambda helm: helm.uninstall("shop", "env-shop", "somebody"), id="uninstall"),
+    ],
+)
+def test_who_lost_the_leadership_changes_nothing_by_name(
+    stand_in: Any,  # noqa: ANN401 - a factory
+    tmp_path: Path,
+    operation: Callable[[Helm], Awaitable[object]],
+) -> None:
+    async def refuse() -> None:
+        raise LeadershipLost("somebody else leads")
+
+    helm = stand_in(RECORDING, confirm=refuse)
+    with pytest.raises(LeadershipLost):
+        asyncio.run(_awaited(operation(helm)))
+    assert not (tmp_path / "argv").exists()
+    asyncio.run(helm.render(spec()))
+    assert (tmp_path / "argv").exists()
+
+
+async def _awaited(operation: Awaitable[object]) -> None:
+    await operation
