@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from envprov.controller.guardian import Environs
 from envprov.domain.desired import Identity
-from envprov.domain.errors import Conflict, Disarmed, Unavailable
+from envprov.domain.errors import Conflict, Disarmed, EnvprovError, Unavailable
 from envprov.domain.guard import ENVIRONMENT, Acquire, Guarded, Policy, Release, Verdict, bereft, classify, read_guarded
 from envprov.domain.holds import Account, Hold, Holder
 from envprov.domain.names import namespace_of
@@ -21,6 +22,7 @@ from envprov.kube.arming import Arming, State
 from envprov.kube.client import KubeClient
 from envprov.kube.events import Events
 from envprov.kube.holds import Holds
+from envprov.kube.requests import is_look
 from envprov.kube.usage import UsageReader
 
 SOURCE = "envprov-guard"
@@ -37,6 +39,7 @@ class LiveGuard:
         holds: Puts holds on and takes them off.
         reader: Reads who uses what.
         arming: Knows whether the policies are in force.
+        requests: Gives the ConfigMaps among which requests for a look are.
 
     """
 
@@ -44,6 +47,7 @@ class LiveGuard:
     holds: Holds
     reader: UsageReader
     arming: Arming
+    requests: Callable[[], Iterable[Mapping[str, Any]]] = tuple
 
     async def ask(self, identity: Identity) -> GuardSeen:
         """See ``envprov.controller.ports.Cluster.ask_guard``."""
@@ -143,6 +147,16 @@ class LiveGuard:
         """See ``envprov.controller.guardian.GuardEdge``."""
         listing = await self.client.list(resources.ENVIRONMENTS, metadata_only=True)
         return environs_of(listing.items)
+
+    async def heed(self) -> None:
+        """See ``envprov.controller.guardian.GuardEdge``."""
+        for item in tuple(self.requests()):
+            if is_look(item):
+                metadata = item["metadata"]
+                with suppress(EnvprovError):  # one that stays only means another look
+                    await self.client.delete(
+                        resources.CONFIG_MAPS, metadata["name"], metadata["namespace"], uid=metadata["uid"]
+                    )
 
     async def armed(self) -> bool:
         """See ``envprov.controller.guardian.GuardEdge``."""

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from envprov.base_objects import BaseObjects
 from envprov.budgeting import LiveBudget, Measured
 from envprov.cluster import LiveCluster
+from envprov.controller.cleanup_metrics import CleanupMetrics
 from envprov.controller.first import first
 from envprov.controller.guardian import Guardian
 from envprov.controller.metrics import GuardMetrics, Metrics
@@ -44,6 +45,8 @@ from envprov.guarding import LiveGuard
 from envprov.judging import Judge
 from envprov.kube import resources
 from envprov.kube.arming import Arming, State
+from envprov.kube.cleanup_runs import NAME as CLEANUP
+from envprov.kube.cleanup_runs import run_of
 from envprov.kube.client import Connection, KubeClient
 from envprov.kube.environments import Environments
 from envprov.kube.holds import Holds
@@ -53,6 +56,7 @@ from envprov.kube.ledger import Ledger
 from envprov.kube.mandate import Mandate, mandated
 from envprov.kube.publishing import BY_ENVIRONMENT, environment_index
 from envprov.kube.records import ControllerRecords, ProjectReader
+from envprov.kube.requests import is_look
 from envprov.kube.reservations import SELECTOR, Reservations
 from envprov.kube.resources import Resource
 from envprov.kube.usage import UsageReader
@@ -157,7 +161,7 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
             budget = _budget(settings, client, caches, records)
             usher = _usher(budget, caches, queue.add, registry)
             guarded = GuardMetrics(registry)
-            guard = _guard(settings, connection, client, guarded)
+            guard = _guard(settings, connection, client, guarded, caches[resources.CONFIG_MAPS])
             await guard.arming.start()
             reservations = Reservations(client, settings.platform.control_namespace)
             waiting = Waiting(caches[resources.LEASES])
@@ -196,6 +200,11 @@ async def assembled(settings: Settings, connection: Connection) -> AsyncIterator
                 metrics=guarded,
             )
             triggers = _triggers(client, guardian.wake)
+            caches[resources.CONFIG_MAPS].on_change(lambda item: guardian.wake() if is_look(item) else None)
+            CleanupMetrics(
+                registry,
+                lambda: run_of(caches[resources.CONFIG_MAPS].get(CLEANUP, settings.platform.control_namespace)),
+            )
             loops: list[Loop] = [guardian.run, usher.run]
             if forge is not None:
                 loops += gitlab_loops(settings, forge, Shared(client, store, records, caches, registry), _now)
@@ -323,7 +332,9 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _guard(settings: Settings, connection: Connection, client: KubeClient, metrics: GuardMetrics) -> LiveGuard:
+def _guard(
+    settings: Settings, connection: Connection, client: KubeClient, metrics: GuardMetrics, requests: Informer
+) -> LiveGuard:
     platform = settings.platform
 
     def show(state: State, why: str) -> None:
@@ -341,7 +352,7 @@ def _guard(settings: Settings, connection: Connection, client: KubeClient, metri
         interval=settings.guard.interval,
         on_change=show,
     )
-    return LiveGuard(client, Holds(client), UsageReader(client, decode), arming)
+    return LiveGuard(client, Holds(client), UsageReader(client, decode), arming, requests.items)
 
 
 def _caches(client: KubeClient, control_namespace: str, add: Callable[[str], None]) -> dict[Resource, Informer]:

@@ -7,26 +7,57 @@ for; the controller carries it out, with its guard.
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import structlog
+
 from envprov.cli import printing
+from envprov.cli.cleanup_asked import Controller, outcome
 from envprov.cli.cleanup_forge import Branches
 from envprov.cli.cleanup_plan import Finding, gather
 from envprov.cli.exits import ExitCode
 from envprov.cli.options import Common, Output
 from envprov.cli.plain import note
-from envprov.cli.session import opened
+from envprov.cli.session import Session, opened
 from envprov.cli.times import describe
+from envprov.domain.cleanup_run import Became, CleanupRun
 from envprov.domain.environment import API_VERSION
-from envprov.domain.errors import ConfigError, Conflict, EnvprovError
+from envprov.domain.errors import ConfigError, Conflict, EnvprovError, Forbidden
 from envprov.domain.project_status import CONFIRMED, read_status
 from envprov.forge_wiring import forge_of
+from envprov.kube.cleanup_runs import CleanupRuns
 from envprov.kube.resources import PROJECTS
+
+log = structlog.get_logger("envprov.cleanup")
 
 HEADER = ("WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION")
 MANAGER = "envprov-cleanup"
+AT_ONCE = 8
+"""Things that are carried out at the same time."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What became of a finding.
+
+    Attributes:
+        finding: What was found.
+        became: In one word; None while nothing was tried.
+        said: For the table.
+        fault: What went wrong, in words; "" for nothing.
+
+    """
+
+    finding: Finding
+    became: Became | None
+    said: str
+    fault: str = ""
 
 
 async def cleanup(common: Common, *, dry_run: bool) -> ExitCode:
@@ -41,7 +72,7 @@ async def cleanup(common: Common, *, dry_run: bool) -> ExitCode:
         FAILED if something could not be read or done; the rest has been done all the same.
 
     """
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)
     faults: list[str] = []
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(opened(common))
@@ -51,8 +82,13 @@ async def cleanup(common: Common, *, dry_run: bool) -> ExitCode:
             branches = Branches(session, forge, dry_run=dry_run) if forge is not None else None
         except EnvprovError as error:
             faults.append(str(error))
-        findings = await gather(session, branches, now, faults, dry_run=dry_run)
-        results = [(one, await _carry_out(one, faults, dry_run=dry_run)) for one in findings]
+        findings = await gather(session, Controller(session, now), branches, now, faults, dry_run=dry_run)
+        if dry_run:
+            results = [Result(one, None, one.verb) for one in findings]
+        else:
+            results = await _carry_out(session, findings)
+            faults += [one.fault for one in results if one.fault]
+            await _put_on_record(session, now, results, faults)
     _print(common, results, now)
     for fault in faults:
         note(f"error: {fault}")
@@ -95,21 +131,66 @@ async def confirm(common: Common, project: str) -> ExitCode:
     return ExitCode.DONE
 
 
-async def _carry_out(finding: Finding, faults: list[str], *, dry_run: bool) -> str:
-    if finding.act is None or dry_run:
-        return finding.verb
+async def _carry_out(session: Session, findings: Sequence[Finding]) -> list[Result]:
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(finding: Finding) -> Result:
+        async with turns:
+            return await _act(finding)
+
+    results = list(await asyncio.gather(*(one(finding) for finding in findings)))
+    asked = {
+        one.finding.found: one.finding.asked
+        for one in results
+        if one.finding.asked is not None and one.became is Became.DONE
+    }
+    undone = await outcome(session, asked)
+    return [
+        replace(
+            one, became=Became.FAILED, said=f"{one.finding.verb}: asked for", fault=f"{one.finding.found.what}: {why}"
+        )
+        if (why := undone.get(one.finding.found)) is not None
+        else one
+        for one in results
+    ]
+
+
+async def _act(finding: Finding) -> Result:
+    if finding.act is None:
+        is_done = finding.verb.endswith(": done")  # by the sweep, which finds and ends in one go
+        return Result(finding, Became.DONE if is_done else Became.LEFT, finding.verb)
+    changed = Result(finding, Became.CHANGED, f"{finding.verb}: not now, it has changed meanwhile")
     try:
-        await finding.act()
+        did = await finding.act()
     except Conflict:
-        return f"{finding.verb}: not now, it has changed meanwhile"
+        return changed
     except EnvprovError as error:
-        faults.append(f"{finding.found.what}: {error}")
-        return f"{finding.verb}: failed"
-    return f"{finding.verb}: done"
+        return Result(finding, Became.FAILED, f"{finding.verb}: failed", f"{finding.found.what}: {error}")
+    except Exception:
+        # A bug in one thing must not stop the rest.
+        log.exception("cleanup failed", what=finding.found.what)
+        fault = f"{finding.found.what}: an error that nobody foresaw; --debug shows it"
+        return Result(finding, Became.FAILED, f"{finding.verb}: failed", fault)
+    return changed if did is False else Result(finding, Became.DONE, f"{finding.verb}: done")
 
 
-def _print(common: Common, results: Sequence[tuple[Finding, str]], now: datetime) -> None:
-    found = [(one.found, said) for one, said in results]
+async def _put_on_record(session: Session, began: datetime, results: Sequence[Result], faults: list[str]) -> None:
+    """Say how it ended where the controller can show it: a job that is over can answer nobody."""
+    runs = CleanupRuns(session.client, session.namespace)
+    ended = datetime.now(UTC).replace(microsecond=0)
+    rows = Counter((one.finding.found.why, one.became) for one in results if one.became is not None)
+    try:
+        before = await runs.last()
+        succeeded = (before.succeeded_at if before else None) if faults else ended
+        await runs.put(CleanupRun(began, ended, succeeded, len(faults), dict(rows)))
+    except Forbidden as error:
+        note(f"how it ended is not on record for the metrics: {error}")
+    except EnvprovError as error:
+        faults.append(f"how it ended is not on record for the metrics: {error}")
+
+
+def _print(common: Common, results: Sequence[Result], now: datetime) -> None:
+    found = [(one.finding.found, one.said) for one in results]
     rows = [(one.what, one.why.value, describe(now - one.since), one.evidence, said) for one, said in found]
     match common.output:
         case Output.JSON | Output.YAML:

@@ -7,14 +7,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from envprov.cli.cleanup_plan import PAGE, Finding
 from envprov.cli.session import Session
 from envprov.controller.sweep import BranchSweep, Gone
 from envprov.domain.cleaning import Found, Why
-from envprov.domain.environment import Environment
-from envprov.domain.errors import EnvprovError
+from envprov.domain.errors import Conflict, EnvprovError
 from envprov.domain.forge import ForgeEnvironment, ProjectRef
+from envprov.domain.names import is_slug
 from envprov.domain.policies import RECORD
 from envprov.domain.sweep import Brake, Tracked
 from envprov.gitlab.client import GitLabClient
@@ -66,16 +67,15 @@ class Branches:
             findings += [Finding(_found(one), None, verb) for one in swept.gone]
         return findings
 
-    async def strangers(self, known: Mapping[str, Environment], faults: list[str]) -> Sequence[Finding]:
+    async def strangers(self, faults: list[str]) -> Sequence[Finding]:
         """
         GitLab environments that envprov made and that no Environment is left of.
 
         Args:
-            known: All Environments by name.
             faults: Gets why a project could not be asked; the others are all the same.
 
         """
-        findings: list[Finding] = []
+        listed: list[tuple[Tracked, ForgeEnvironment]] = []
         folder = f"{self.session.settings.gitlab.folder}/"
         for tracked in (await self._book()).tracked().values():
             try:
@@ -83,14 +83,26 @@ class Branches:
             except EnvprovError as error:
                 faults.append(f"Project {tracked.project.name}: {error}")
                 continue
-            findings += [
-                Finding(_stranger(tracked, one), partial(self._remove, tracked.ref, one), "stop and delete")
+            # Others may use the folder for what they make by hand, or in a pipeline.
+            listed += [
+                (tracked, one)
                 for one in found
-                if one.name.startswith(folder) and one.name.removeprefix(folder) not in known
+                if one.name.startswith(folder) and is_slug(one.name.removeprefix(folder))
             ]
-        return findings
+        if not listed:
+            return []
+        # After GitLab: what is shown there has its record before, and the sweep has just made some.
+        live = await self.session.client.list(ENVIRONMENTS, self.session.namespace, metadata_only=True)
+        known = {f"{folder}{item['metadata']['name']}" for item in live.items}
+        strangers = {(tracked.ref, one.id): (tracked, one) for tracked, one in listed if one.name not in known}
+        return [
+            Finding(_stranger(tracked, one), partial(self._remove, tracked.ref, one, folder), "stop and delete")
+            for tracked, one in strangers.values()
+        ]
 
-    async def _remove(self, ref: ProjectRef, found: ForgeEnvironment) -> None:
+    async def _remove(self, ref: ProjectRef, found: ForgeEnvironment, folder: str) -> None:
+        if await self.session.environments.get(found.name.removeprefix(folder)) is not None:
+            raise Conflict(f"GitLab environment {found.name} has its Environment again")
         if found.state != "stopped":
             await self.forge.stop_environment(ref, found.id)
         await self.forge.delete_environment(ref, found.id)
@@ -109,8 +121,7 @@ class Branches:
         async with aclosing(client.pages(ENVIRONMENTS, namespace, size=PAGE)) as pages:
             async for page in pages:
                 for item in page.items:
-                    slim = {**item, "spec": {**item["spec"], "values": {}}}
-                    environments.setdefault(item["spec"]["project"], []).append(slim)
+                    environments.setdefault(item["spec"]["project"], []).append(_slim(item))
         return SweepBook(
             client=client,
             store=self.session.environments,
@@ -121,6 +132,13 @@ class Branches:
         )
 
 
+def _slim(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep looks at of an Environment."""
+    metadata = {name: part for name, part in item["metadata"].items() if name != "managedFields"}
+    spec = {name: item["spec"][name] for name in ("project", "branch", "revision") if name in item["spec"]}
+    return {"metadata": metadata, "spec": spec}
+
+
 def _found(gone: Gone) -> Found:
     evidence = f"branch {gone.seen.branch} is in no complete listing since then, and GitLab does not know it"
     return Found(f"Environment {gone.seen.environment}", Why.BRANCH_GONE, gone.since, evidence)
@@ -128,7 +146,7 @@ def _found(gone: Gone) -> Found:
 
 def _stranger(tracked: Tracked, found: ForgeEnvironment) -> Found:
     evidence = f"GitLab has it {found.state} in {tracked.ref}; there is no such Environment"
-    return Found(f"GitLab environment {found.name}", Why.NO_ENVIRONMENT, _now(), evidence)
+    return Found(f"GitLab environment {found.name}", Why.NO_ENVIRONMENT, found.changed_at or _now(), evidence)
 
 
 def _now() -> datetime:

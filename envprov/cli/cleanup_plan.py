@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,19 +13,23 @@ from envprov.cli.session import Session
 from envprov.domain.cleaning import (
     Found,
     Orphan,
+    OrphanHold,
     Why,
     expired,
     holders_gone,
     hosts_left_over,
     orphaned,
-    release_stuck,
     without_project,
 )
-from envprov.domain.deliveries import Dismissal, Unwanted, Wanted
+from envprov.domain.deliveries import Create, Dismissal, Ignore, Present, Reason, Unwanted, Wanted
+from envprov.domain.desired import term_of
 from envprov.domain.environment import Environment, parse_environment
-from envprov.domain.errors import EnvprovError, InvalidRecord
-from envprov.domain.holds import GUARD, read_holds
+from envprov.domain.errors import Conflict, EnvprovError, InvalidRecord
+from envprov.domain.holds import GUARD
 from envprov.domain.hosts import Reservation
+from envprov.domain.project import Project
+from envprov.domain.settled import reads_file
+from envprov.kube.record import known_of
 from envprov.kube.records import parse_project
 from envprov.kube.reservations import Reservations
 from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS, SERVICE_ACCOUNTS
@@ -33,7 +37,9 @@ from envprov.kube.resources import ENVIRONMENTS, NAMESPACES, PROJECTS, SERVICE_A
 PAGE = 100
 """Environments that are in memory whole at the same time: their values may be large."""
 
-_SPEC = ("project", "branch", "revision", "pinned")
+_SPEC = ("project", "branch", "revision", "pinned", "asleep", "lifetime")
+_BULKY = ("findings", "gitlab", "holds", "queue")
+"""Parts of a status that nothing here is decided from."""
 
 
 _Read = TypeVar("_Read")
@@ -46,14 +52,27 @@ class Finding:
 
     Attributes:
         found: What, why, since when, and what shows it.
-        act: Does it; None for what is left to somebody else.
+        act: Does it, or asks for it; None for what is left to somebody else. False says that there was nothing to do.
         verb: What is done, or who does it, for the table.
+        asked: Knows what became of it, if somebody else was asked for it.
 
     """
 
     found: Found
     act: Callable[[], Awaitable[object]] | None
     verb: str
+    asked: Asked | None = None
+
+
+class Asked(Protocol):
+    """What somebody else is asked for."""
+
+    @property
+    def patience(self) -> timedelta:
+        """How long it may take."""
+
+    async def left(self, asked: Sequence[Found]) -> Mapping[Found, str]:
+        """Those that are not done yet, with why."""
 
 
 class BranchPlan(Protocol):
@@ -62,18 +81,50 @@ class BranchPlan(Protocol):
     async def gone(self, faults: list[str]) -> Sequence[Finding]:
         """Environments whose branch is gone."""
 
-    async def strangers(self, known: Mapping[str, Environment], faults: list[str]) -> Sequence[Finding]:
+    async def strangers(self, faults: list[str]) -> Sequence[Finding]:
         """GitLab environments of ours without an Environment."""
 
 
-async def gather(
-    session: Session, branches: BranchPlan | None, now: datetime, faults: list[str], *, dry_run: bool
+class ControllerPlan(Protocol):
+    """What the controller is asked for."""
+
+    def stuck(self, environments: Sequence[Environment]) -> Sequence[Finding]:
+        """Releases that are stuck."""
+
+    def orphans(self, orphans: Sequence[OrphanHold]) -> Sequence[Finding]:
+        """Holds whose holder is gone."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """
+    The Environments of the control namespace.
+
+    Attributes:
+        environments: Those that can be understood, without what may be large in them.
+        uids: UIDs of all, by name.
+
+    """
+
+    environments: list[Environment] = field(default_factory=list)
+    uids: dict[str, str] = field(default_factory=dict)
+
+
+async def gather(  # noqa: PLR0913 - who has something to say, and to whom
+    session: Session,
+    controller: ControllerPlan,
+    branches: BranchPlan | None,
+    now: datetime,
+    faults: list[str],
+    *,
+    dry_run: bool,
 ) -> tuple[Finding, ...]:
     """
     Everything that there is to clean up.
 
     Args:
         session: Where.
+        controller: Whom some of it is asked of.
         branches: GitLab; None where it is not configured.
         now: Aware moment.
         faults: Gets what could not be read; the rest is found all the same.
@@ -84,31 +135,29 @@ async def gather(
     findings: list[Finding] = []
     # What environments have first: a record that is made in between has its namespace and hosts later than itself.
     reserved = await plan.reading(plan.reservations.all())
-    namespaces = await plan.reading(session.client.list(NAMESPACES, label_selector=f"{GUARD}=env", metadata_only=True))
-    environments = await plan.reading(plan.environments())
+    namespaces = await plan.reading(session.client.list(NAMESPACES, metadata_only=True))
+    records = await plan.reading(plan.environments())
     projects = await plan.reading(session.client.list(PROJECTS, session.namespace))
-    if environments is not None:
-        findings += plan.lifetimes(environments)
+    if records is not None:
         if projects is not None:
-            findings += plan.projects(environments, {item["metadata"]["name"] for item in projects.items})
+            findings += plan.lifetimes(records.environments, plan.readable(projects.items))
+            findings += plan.projects(records.environments, {item["metadata"]["name"] for item in projects.items})
         if namespaces is not None:
-            findings += plan.namespaces(namespaces.items, environments)
-        findings += plan.hosts(reserved or (), environments)
-        findings += [
-            Finding(one, None, "none: the controller unlocks it; `envprov status` says how it stands")
-            for environment in environments
-            if (one := release_stuck(environment, now)) is not None
-        ]
+            findings += plan.namespaces(namespaces.items, records.uids)
+        findings += plan.hosts(reserved or (), records.uids)
+        findings += controller.stuck(records.environments)
     swept = {item["metadata"]["name"] for item in projects.items if item["spec"].get("gitlab")} if projects else None
     findings += await plan.reading(plan.tombstones(swept)) or ()
-    findings += await plan.reading(plan.holds()) or ()
+    if namespaces is not None:
+        findings += controller.orphans(await plan.reading(plan.holds(namespaces.items)) or ())
     if branches is None and not dry_run:
-        await plan.reading(plan.ask_for_sweeps(projects.items if projects else ()))
+        for project in plan.readable(projects.items if projects else ()).values():
+            if project.spec.gitlab is not None:
+                # Where we do not know GitLab, the controller looks at the branches.
+                await plan.reading(session.environments.request_sweep(project))
     if branches is not None:
         findings += await plan.reading(branches.gone(faults)) or ()
-        if environments is not None:
-            known = {environment.name: environment for environment in environments}
-            findings += await plan.reading(branches.strangers(known, faults)) or ()
+        findings += await plan.reading(branches.strangers(faults)) or ()
     return tuple(findings)
 
 
@@ -131,28 +180,40 @@ class _Plan:
             self.faults.append(str(error))
             return None
 
-    async def environments(self) -> list[Environment]:
-        """All Environments, without what may be large in them."""
-        found: list[Environment] = []
+    async def environments(self) -> Records:
+        """All Environments."""
+        found = Records()
         pages = self.session.client.pages(ENVIRONMENTS, self.session.namespace, size=PAGE)
         async with aclosing(pages):
             async for page in pages:
                 for item in page.items:
-                    spec = item.get("spec", {})
-                    slim = {**item, "spec": {name: spec[name] for name in _SPEC if name in spec}}
+                    # One that cannot be understood is there all the same, with all that is its own.
+                    found.uids[item["metadata"]["name"]] = item["metadata"]["uid"]
                     try:
-                        found.append(parse_environment(slim))
+                        found.environments.append(parse_environment(_slim(item)))
                     except InvalidRecord as error:
                         self.faults.append(str(error))
         return found
 
-    def lifetimes(self, environments: Sequence[Environment]) -> list[Finding]:
-        expire = self.session.environments.expire
-        return [
-            Finding(one, partial(expire, environment), "delete")
-            for environment in environments
-            if (one := expired(environment, self.now)) is not None
-        ]
+    def readable(self, projects: Sequence[Mapping[str, Any]]) -> dict[str, Project]:
+        """The Projects that can be understood; what is wrong with the others, each of their Environments says."""
+        found: dict[str, Project] = {}
+        for item in projects:
+            with suppress(InvalidRecord):
+                found[item["metadata"]["name"]] = parse_project(item)
+        return found
+
+    def lifetimes(self, environments: Sequence[Environment], projects: Mapping[str, Project]) -> list[Finding]:
+        findings = []
+        for environment in environments:
+            project = projects.get(environment.spec.project)
+            if project is None:
+                continue
+            file = environment.status.branch_file if reads_file(environment, project) else None
+            found = expired(environment, term_of(environment, project, file), self.now)
+            if found is not None:
+                findings.append(Finding(found, partial(self.session.environments.expire, environment), "delete"))
+        return findings
 
     def projects(self, environments: Sequence[Environment], there: set[str]) -> list[Finding]:
         sweep = self.session.settings.sweep
@@ -165,11 +226,12 @@ class _Plan:
             for environment, one in gone
         ]
 
-    def namespaces(self, namespaces: Sequence[dict[str, Any]], environments: Sequence[Environment]) -> list[Finding]:
+    def namespaces(self, namespaces: Sequence[dict[str, Any]], known: Mapping[str, str]) -> list[Finding]:
         """A namespace without a record gets one back, whose teardown is then asked for: so the guard is heard."""
+        ours = [item for item in namespaces if (item["metadata"].get("labels") or {}).get(GUARD) == "env"]
         orphans = orphaned(
-            namespaces,
-            {environment.name for environment in environments},
+            ours,
+            known.keys(),
             control_namespace=self.session.namespace,
             now=self.now,
             grace=self.session.settings.sweep.grace,
@@ -182,12 +244,12 @@ class _Plan:
             for one in orphans
         ]
 
-    def hosts(self, reserved: Sequence[Reservation], environments: Sequence[Environment]) -> list[Finding]:
+    def hosts(self, reserved: Sequence[Reservation], known: Mapping[str, str]) -> list[Finding]:
         """Hosts that nobody gives back any more; each is looked at again before."""
         give_back = self.reservations.release_left_over
         return [
             Finding(found, partial(give_back, reservation), "release")
-            for reservation, found in hosts_left_over(reserved, environments)
+            for reservation, found in hosts_left_over(reserved, known.items())
         ]
 
     async def tombstones(self, swept: set[str] | None) -> list[Finding]:
@@ -207,32 +269,42 @@ class _Plan:
             if stone.is_over(self.now, is_swept=swept is None or stone.project in swept)
         ]
 
-    async def holds(self) -> list[Finding]:
-        """Holds of environments that are gone: the controller's guard takes them off."""
+    async def holds(self, namespaces: Sequence[dict[str, Any]]) -> tuple[OrphanHold, ...]:
+        """Holds of environments that are gone."""
         accounts = await self.session.client.list(SERVICE_ACCOUNTS, metadata_only=True)
-        held = [(item["metadata"], read_holds(item)) for item in accounts.items]
-        if not any(holds for _, holds in held):
-            return []
-        live = await self.session.client.list(ENVIRONMENTS, metadata_only=True)
+        live = await self.session.client.list(ENVIRONMENTS, self.session.namespace, metadata_only=True)
         uids = {item["metadata"]["uid"] for item in live.items}
-        return [
-            Finding(one, None, "none: the controller's guard takes it off; `envprov guard status`")
-            for metadata, holds in held
-            for one in holders_gone(f"{metadata['namespace']}/{metadata['name']}", holds, uids)
-        ]
-
-    async def ask_for_sweeps(self, projects: Sequence[Mapping[str, Any]]) -> None:
-        """Where we do not know GitLab, the controller looks at the branches."""
-        for item in projects:
-            if item["spec"].get("gitlab"):
-                await self.session.environments.request_sweep(parse_project(item))
+        return holders_gone(namespaces, accounts.items, uids, control_namespace=self.session.namespace)
 
     async def _end(self, environment: Environment) -> None:
-        live = await self.session.environments.get(environment.name)
-        if live is not None and live["metadata"]["uid"] == environment.uid:
-            gone = Unwanted(Dismissal.UNWANTED)
-            await self.session.environments.bring(environment.spec.project, environment.spec.branch, gone)
+        name, project = environment.name, environment.spec.project
+        live = await self.session.environments.get(name)
+        if live is None or live["metadata"]["uid"] != environment.uid:
+            raise Conflict(f"Environment {name} is gone, or another one")
+        if await self.session.client.get(PROJECTS, project, self.session.namespace) is not None:
+            raise Conflict(f"Project {project} is back")
+        gone = Unwanted(Dismissal.UNWANTED, seen=known_of(live))
+        await self._bring(project, environment.spec.branch, gone)
 
     async def _tear_down(self, orphan: Orphan) -> None:
-        await self.session.environments.bring(orphan.project, orphan.branch, Wanted())
-        await self.session.environments.bring(orphan.project, orphan.branch, Unwanted(Dismissal.UNWANTED))
+        made = await self.session.environments.bring(orphan.project, orphan.branch, Wanted())
+        if not isinstance(made.decision, Create):
+            raise Conflict(f"{orphan.found.what} has its record back")
+        ours = Present(made.decision.revision, made.decision.trail)
+        await self._bring(orphan.project, orphan.branch, Unwanted(Dismissal.UNWANTED, seen=ours))
+
+    async def _bring(self, project: str, branch: str, news: Unwanted) -> None:
+        """End exactly what was seen: whoever has pushed meanwhile wants it."""
+        recorded = await self.session.environments.bring(project, branch, news)
+        if recorded.decision == Ignore(Reason.LATE):
+            raise Conflict(f"Environment {recorded.environment} has changed meanwhile")
+
+
+def _slim(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An Environment without what may be large in it."""
+    spec, status = item.get("spec", {}), dict(item.get("status") or {})
+    for name in _BULKY:
+        status.pop(name, None)
+    if isinstance(status.get("branchFile"), dict):
+        status["branchFile"] = {**status["branchFile"], "values": {}}
+    return {**item, "spec": {name: spec[name] for name in _SPEC if name in spec}, "status": status}

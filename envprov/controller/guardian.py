@@ -55,6 +55,9 @@ class GuardEdge(Protocol):
     async def environs(self) -> Environs:
         """All environments, read live."""
 
+    async def heed(self) -> None:
+        """Take away the requests for a look, which the one that begins now answers."""
+
     async def armed(self) -> bool:
         """Whether the policies are in force right now."""
 
@@ -156,6 +159,7 @@ class Guardian:
             EnvprovError: Something could not be read; nothing was released.
 
         """
+        await self._edge.heed()  # first: what is asked for while it looks is a request again
         guarded = await self._edge.guarded()
         environs = await self._edge.environs()
         usage = await self._edge.usage()

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from envprov.controller.holdoff import Holdoff
 from envprov.controller.ports import BranchFiles, Cluster, Manifest, Records
 from envprov.domain.actions import Action, DeployRelease
-from envprov.domain.desired import Desired, Identity, desire, identity_of, name_fault
+from envprov.domain.desired import Desired, Identity, desire, identity_of, name_fault, term_of
 from envprov.domain.environment import (
     FINALIZER,
     BranchFileStatus,
@@ -32,6 +32,7 @@ from envprov.domain.errors import (
     RetryableError,
     TerminalError,
 )
+from envprov.domain.lifetime import Term
 from envprov.domain.observed import GuardSeen, Key, NamespaceState, Observed
 from envprov.domain.plan import RESYNC, Phase, Plan, plan
 from envprov.domain.platform import Platform
@@ -39,6 +40,7 @@ from envprov.domain.project import Project
 from envprov.domain.report import (
     is_expired,
     next_expiry_check,
+    release_status,
     replaced_accounts,
     report_fault,
     report_progress,
@@ -54,6 +56,8 @@ REFUSED_AGAIN = timedelta(seconds=30)
 
 FENCE_SETTLE = timedelta(seconds=5)
 """How long ServiceAccounts are fenced before the guard looks for the last time."""
+
+EXPIRED = "Expired"
 
 ROUNDS = 12
 """A pass makes at most this many rounds of observing and applying; a full way up takes five."""
@@ -128,10 +132,11 @@ class Reconciler:
     async def _up(self, environment: Environment) -> Outcome:
         latest = [environment]  # as last reported: a fault must not be said over an older status
         try:
-            return await self._rise(latest)
+            outcome = await self._rise(latest)
+            return outcome if outcome.phase == EXPIRED else self._before_the_end(latest[-1], outcome)
         except TerminalError as error:
-            await self._say(latest[-1], error, deploying=False)
-            return Outcome(error.reason, (), RESYNC)
+            stalled = await self._say(latest[-1], error, deploying=False)
+            return self._before_the_end(stalled, Outcome(error.reason, (), RESYNC))
         except (Conflict, LeadershipLost):
             raise  # a cache that lags a moment, or another leader's to tell: nobody needs to hear of it
         except RetryableError as error:
@@ -142,16 +147,22 @@ class Reconciler:
         environment = latest[-1]
         desired = await self._desired(environment)
         if not environment.spec.pinned and is_expired(environment, desired, self.now()):
-            await self.records.tell(environment, "Expired", "its lifetime has ended", warning=False)
+            await self.records.tell(environment, EXPIRED, "its lifetime has ended", warning=False)
             await self.records.expire(environment)
-            return Outcome("Expired", ("delete Environment",), LOOK_AGAIN)
+            return Outcome(EXPIRED, ("delete Environment",), LOOK_AGAIN)
         if FINALIZER not in environment.finalizers:
             await self.records.hold(environment)
         done: list[str] = []
         fresh: dict[Key, Manifest] = {}
         for _ in range(ROUNDS):
             observed = await self.cluster.observe(desired, fresh)
-            decided = plan(desired, observed)
+            try:
+                decided = plan(desired, observed)
+            except TerminalError:
+                seen = release_status(latest[-1], desired, observed)  # it may have been got unstuck a moment ago
+                status = latest[-1].status.model_copy(update={"release": seen})
+                latest.append(await self._report(latest[-1], status))
+                raise
             if not decided.waves:
                 return await self._settle(latest, desired, observed, decided, done)
             if decided.phase is Phase.DEPLOYING:
@@ -171,7 +182,8 @@ class Reconciler:
         self, environment: Environment, desired: Desired, observed: Observed, decided: Plan
     ) -> tuple[Environment, Outcome | None]:
         """Let Helm work, unless it rests; with an outcome if the pass ends here."""
-        name, digest = environment.name, observed.digest or ""
+        # Whoever asks for a release to be got out of where it is stuck asks for a try at once.
+        name, digest = environment.name, f"{observed.digest or ''} {desired.unlock}"
         rest = self.holdoff.remaining(name, digest, self.now())
         if rest is not None:
             return environment, Outcome(Phase.RETRYING.value, (), rest)
@@ -184,7 +196,7 @@ class Reconciler:
             raise
         except EnvprovError as error:
             rest = self.holdoff.failed(name, digest, self.now(), error)
-            await self._say(environment, error, deploying=True)
+            environment = await self._say(environment, error, deploying=True)
             return environment, Outcome(error.reason, (), rest)
         if any(isinstance(action, DeployRelease) for wave in decided.waves for action in wave):
             self.holdoff.forget(name)
@@ -225,6 +237,7 @@ class Reconciler:
         before = environment.status
         was = before.condition(Type.READY)
         environment = await self._report(environment, status)
+        latest.append(environment)
         for account in replaced_accounts(latest[0].status, environment.status):
             message = (
                 f"ServiceAccount {account} was deleted and made again while it was in use: its old tokens are "
@@ -237,11 +250,32 @@ class Reconciler:
             await self.records.tell(environment, Phase.READY.value, decided.message, warning=False)
         if decided.phase is Phase.ASLEEP and (was is None or was.reason != Phase.ASLEEP):
             await self.records.tell(environment, Phase.ASLEEP.value, decided.message, warning=False)
-        if status.warned_for is not None and status.warned_for != before.warned_for and not environment.spec.pinned:
-            await self.records.tell(environment, "ExpiresSoon", _warning(status.warned_for, environment), warning=True)
-        left = None if environment.spec.pinned else next_expiry_check(desired, status, now)
-        return Outcome(
-            decided.phase.value, tuple(done), decided.look_again if left is None else min(decided.look_again, left)
+        await self._warn(environment, before)
+        return Outcome(decided.phase.value, tuple(done), decided.look_again)
+
+    async def _warn(self, environment: Environment, before: EnvironmentStatus) -> None:
+        end = environment.status.warned_for
+        if end is not None and end != before.warned_for and not environment.spec.pinned:
+            await self.records.tell(environment, "ExpiresSoon", _warning(end, environment), warning=True)
+
+    def _before_the_end(self, environment: Environment, outcome: Outcome) -> Outcome:
+        """The same, but nobody looks again later than its lifetime ends, or than that is to be said."""
+        term = None if environment.spec.pinned or environment.deleting else self._term(environment)
+        left = next_expiry_check(term, environment.status, self.now()) if term is not None else None
+        if left is None or outcome.look_again is None or outcome.look_again <= left:
+            return outcome
+        return replace(outcome, look_again=left)
+
+    def _term(self, environment: Environment) -> Term | None:
+        """How long it is to live, as far as that is known without asking anybody."""
+        try:
+            project = self.records.project(environment.spec.project)
+        except InvalidRecord:
+            return None
+        if project is None:
+            return None
+        return term_of(
+            environment, project, environment.status.branch_file if reads_file(environment, project) else None
         )
 
     async def _carry_out(self, waves: Waves, fresh: dict[Key, Manifest]) -> None:
@@ -325,12 +359,15 @@ class Reconciler:
             await self.records.tell(environment, after.reason, after.message, warning=True)
         return reported
 
-    async def _say(self, environment: Environment, error: EnvprovError, *, deploying: bool) -> None:
-        status = report_fault(environment, error, self.now(), deploying=deploying)
+    async def _say(self, environment: Environment, error: EnvprovError, *, deploying: bool) -> Environment:
+        term = self._term(environment)
+        status = report_fault(environment, error, self.now(), deploying=deploying, lived=term)
         before, after = environment.status.condition(Type.READY), status.condition(Type.READY)
-        await self._report(environment, status)
+        reported = await self._report(environment, status)
         if after is not None and (before is None or before.message != after.message):
             await self.records.tell(environment, error.reason, str(error), warning=True)
+        await self._warn(reported, environment.status)
+        return reported
 
     async def _report(self, environment: Environment, status: EnvironmentStatus) -> Environment:
         if status == environment.status:

@@ -11,10 +11,12 @@ from typing import Any
 
 from envprov.domain.environment import BRANCH, Environment, Type
 from envprov.domain.guard import ENVIRONMENT
-from envprov.domain.holds import Hold
+from envprov.domain.holds import Account, Hold, read_holds
 from envprov.domain.hosts import Reservation, left_over
+from envprov.domain.lifetime import Lived
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.objects import OWNER, PROJECT
+from envprov.domain.report import end_of
 from envprov.domain.sweep import BRAKE_COUNT
 
 Manifest = Mapping[str, Any]
@@ -72,12 +74,24 @@ class Orphan:
     branch: str
 
 
-def expired(environment: Environment, now: datetime) -> Found | None:
-    """An environment whose lifetime has ended, and that nobody has pinned or ended yet."""
-    ends = environment.status.expires_at
+def expired(environment: Environment, lived: Lived, now: datetime) -> Found | None:
+    """
+    An environment whose lifetime has ended, and that nobody has pinned or ended yet.
+
+    Args:
+        environment: The record.
+        lived: How long it is to live.
+        now: Aware moment.
+
+    Returns:
+        What the controller would decide: an extension or a push that it has not seen yet, for it may be down, counts
+        here too.
+
+    """
+    ends = end_of(environment, lived)
     if ends is None or ends > now or environment.spec.pinned or environment.deleting:
         return None
-    evidence = f"branch {environment.spec.branch}; status.expiresAt {_moment(ends)}"
+    evidence = f"branch {environment.spec.branch}; its lifetime ended at {_moment(ends)}"
     return Found(f"Environment {environment.name}", Why.EXPIRED, ends, evidence)
 
 
@@ -112,16 +126,21 @@ def without_project(
 
 
 def release_stuck(environment: Environment, now: datetime) -> Found | None:
-    """A Helm release that has been in the middle of something for too long."""
+    """A Helm release that has been in the middle of something for too long; one that sleeps is unlocked as it wakes."""
     release, deployed = environment.status.release, environment.status.condition(Type.DEPLOYED)
-    if release is None or deployed is None or environment.deleting:
+    if release is None or deployed is None or environment.deleting or environment.spec.asleep:
         return None
     since = deployed.last_transition_time
     state = release.status or ""
-    if not (state.startswith("pending-") or state == "uninstalling") or now - since < STUCK_AFTER:
+    if not is_unfinished(state) or now - since < STUCK_AFTER:
         return None
     evidence = f"branch {environment.spec.branch}; Helm says {state}: {deployed.message}"
     return Found(f"release {release.name}", Why.RELEASE_STUCK, since, evidence)
+
+
+def is_unfinished(state: str) -> bool:
+    """Whether a release is in the middle of something, in Helm's word for its state."""
+    return state.startswith("pending-") or state == "uninstalling"
 
 
 def orphaned(
@@ -157,40 +176,84 @@ def orphaned(
     return tuple(found)
 
 
-def holders_gone(account: str, holds: Iterable[Hold], live: Collection[str]) -> tuple[Found, ...]:
+@dataclass(frozen=True)
+class OrphanHold:
     """
-    Holds of environments that are gone.
+    A hold of an environment that is gone.
+
+    Attributes:
+        found: What is said of it.
+        account: What is held; without a name if only the Namespace is.
+        key: Annotation key of the hold.
+
+    """
+
+    found: Found
+    account: Account
+    key: str
+
+
+def holders_gone(
+    namespaces: Iterable[Manifest], accounts: Iterable[Manifest], live: Collection[str], *, control_namespace: str
+) -> tuple[OrphanHold, ...]:
+    """
+    Holds of environments of ours that are gone, on whatever they are.
 
     Args:
-        account: Namespace and name of the ServiceAccount.
-        holds: On it.
-        live: UIDs of all Environments of the cluster.
+        namespaces: All of the cluster; metadata is enough.
+        accounts: All ServiceAccounts, likewise; both read before *live*, since who holds is on record before.
+        live: UIDs of our Environments.
+        control_namespace: Where those are. Holds of others are for their own cleanup.
+
+    Returns:
+        One for each ServiceAccount; and one for a Namespace that is held without any ServiceAccount in it being so.
 
     """
+    found: list[OrphanHold] = []
+    inside: set[tuple[str, str]] = set()
+    for item in accounts:
+        account = Account(item["metadata"]["namespace"], item["metadata"]["name"])
+        holds = read_holds(item)
+        inside |= {(account.namespace, hold.key) for hold in holds}
+        what = f"hold on ServiceAccount {account}"
+        found += [
+            OrphanHold(_ownerless(what, hold), account, hold.key) for hold in _dead(holds, live, control_namespace)
+        ]
+    for item in namespaces:
+        name = item["metadata"]["name"]
+        dead = _dead(read_holds(item), live, control_namespace)
+        left = [hold for hold in dead if (name, hold.key) not in inside]
+        found += [
+            OrphanHold(_ownerless(f"hold on Namespace {name}", hold), Account(name, ""), hold.key) for hold in left
+        ]
+    return tuple(found)
+
+
+def _dead(holds: Iterable[Hold], live: Collection[str], control_namespace: str) -> tuple[Hold, ...]:
     return tuple(
-        Found(
-            f"hold on ServiceAccount {account}",
-            Why.HOLDER_GONE,
-            hold.since,
-            f"{hold.holder} with UID {hold.holder.uid} is not there",
-        )
+        hold
         for hold in holds
-        if hold.holder.kind == ENVIRONMENT and hold.holder.uid not in live
+        if (hold.holder.kind, hold.holder.namespace) == (ENVIRONMENT, control_namespace)
+        and hold.holder.uid
+        and hold.holder.uid not in live
     )
 
 
+def _ownerless(what: str, hold: Hold) -> Found:
+    return Found(what, Why.HOLDER_GONE, hold.since, f"{hold.holder} with UID {hold.holder.uid} is not there")
+
+
 def hosts_left_over(
-    reservations: Iterable[Reservation], environments: Iterable[Environment]
+    reservations: Iterable[Reservation], live: Iterable[tuple[str, str]]
 ) -> tuple[tuple[Reservation, Found], ...]:
     """
     Reserved hosts whose environment is gone.
 
     Args:
-        reservations: Read before *environments*: who reserves something is on record before.
-        environments: All of the control namespace.
+        reservations: Read before *live*: who reserves something is on record before.
+        live: Name and UID of all Environments of the control namespace.
 
     """
-    live = [(environment.name, environment.uid) for environment in environments]
     return tuple((one, _unused(one)) for one in left_over(reservations, live))
 
 

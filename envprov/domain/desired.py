@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from envprov.domain.environment import REDEPLOY, BranchFileStatus, Environment
+from envprov.domain.environment import REDEPLOY, UNLOCK, BranchFileStatus, Environment
 from envprov.domain.errors import InvalidRecord
 from envprov.domain.guard import ENVIRONMENT, Policy
 from envprov.domain.holds import Account, Holder
-from envprov.domain.lifetime import Lifetime
+from envprov.domain.lifetime import Lifetime, Term
 from envprov.domain.names import namespace_of, slug
 from envprov.domain.platform import Platform
 from envprov.domain.project import Access, ChartSource, Checks, GitChart, Project, Rule, SecretCopy, known_sizes
@@ -74,6 +74,8 @@ class Desired:
     """Laid over each other from left to right, as Helm would."""
     redeploy: str
     """When somebody last asked for the same once more; "" for never."""
+    unlock: str
+    """When somebody last asked for a release that is stuck to be got out of it at once; "" for never."""
     file: BranchFileStatus | None
     """What the branch's own file says, and what is wrong with it."""
     access: tuple[Access, ...]
@@ -142,7 +144,7 @@ def desire(
     host = _filled(spec.host, words) if spec.host else None
     url = f"{platform.url_scheme}://{host}" if host else None
     words |= {"host": host or "", "url": url or ""}
-    chosen = environment.spec.lifetime or (file.lifetime if file else None)
+    term = term_of(environment, project, file)
     layers = (spec.values, rule.values, *((file.values,) if file else ()), environment.spec.values)
     injected = ({"envprov": words},) if spec.inject else ()
     return Desired(
@@ -152,8 +154,8 @@ def desire(
         size=sizes[size_name],
         sizes=sizes,
         choices=tuple(name for name in sizes if name in spec.sizes.allowed),
-        lifetime=chosen or rule.lifetime,
-        longest=spec.limits.lifetime if chosen else None,
+        lifetime=term.lifetime,
+        longest=term.longest,
         asleep=environment.spec.asleep,
         slept=environment.status.asleep_since is not None,
         host=host,
@@ -162,6 +164,7 @@ def desire(
         repository=spec.gitlab.project if spec.gitlab else None,
         values=tuple(_filled(values, words) for values in layers) + injected,
         redeploy=environment.annotations.get(REDEPLOY, ""),
+        unlock=environment.annotations.get(UNLOCK, ""),
         file=file,
         access=spec.access,
         secrets=spec.copy_secrets,
@@ -170,6 +173,21 @@ def desire(
         checks=spec.checks,
         platform=replace_control_namespace(platform, environment.namespace),
     )
+
+
+def term_of(environment: Environment, project: Project, file: BranchFileStatus | None) -> Term:
+    """
+    How long an environment is to live.
+
+    Args:
+        environment: The record.
+        project: The Project that it names.
+        file: What the branch's own file says, already bounded by the Project.
+
+    """
+    chosen = environment.spec.lifetime or (file.lifetime if file else None)
+    rule = project.rule_for(environment.spec.branch)
+    return Term(chosen or (rule.lifetime if rule else None), project.spec.limits.lifetime if chosen else None)
 
 
 def replace_control_namespace(platform: Platform, namespace: str) -> Platform:

@@ -26,6 +26,7 @@ DOUBTED = f"{GROUP}/doubted-delete"
 DISMISSED = f"{GROUP}/dismissed"
 REDEPLOY = f"{GROUP}/redeploy"
 EXTENDED = f"{GROUP}/extended"
+UNLOCK = f"{GROUP}/unlock"
 ABSENT_SINCE = f"{GROUP}/absent-since"
 
 BranchName = Annotated[str, StringConstraints(min_length=1, max_length=255)]

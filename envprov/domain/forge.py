@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import IntEnum
 from typing import Literal
 
@@ -248,6 +248,7 @@ class ForgeEnvironment:
         state: ``available``, ``stopping`` or ``stopped``.
         external_url: Where its button leads.
         tier: Such as ``development``.
+        changed_at: When it was last changed; aware, None if GitLab does not say.
 
     """
 
@@ -257,6 +258,7 @@ class ForgeEnvironment:
     state: str
     external_url: str | None
     tier: str | None
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
@@ -92,6 +92,30 @@ class Until(Model):
 
 
 Lifetime = Annotated[Keep | ExpireAfter | Until, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """
+    How long an environment is to live.
+
+    Attributes:
+        lifetime: None for no end.
+        longest: The longest time without activity if that was chosen, and not given by a rule; None for no limit.
+
+    """
+
+    lifetime: Lifetime | None
+    longest: timedelta | None = None
+
+
+class Lived(Protocol):
+    """Whatever says how long an environment is to live: see Term."""
+
+    @property
+    def lifetime(self) -> Lifetime | None: ...  # noqa: D102 - above
+    @property
+    def longest(self) -> timedelta | None: ...  # noqa: D102
 
 
 def noted_moment(text: str | None) -> datetime | None:

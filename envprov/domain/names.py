@@ -18,6 +18,7 @@ BRANCH_LIMIT_BYTES = 255
 NAMESPACE_PREFIX = "env-"
 FALLBACK = "branch"
 
+_SLUG = re.compile(rf"[a-z]([a-z0-9-]*[a-z0-9])?-[a-z2-7]{{{HASH_LENGTH}}}", re.ASCII)
 _UNREADABLE = re.compile(r"[^a-z0-9]+")
 _FORBIDDEN_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
@@ -59,6 +60,11 @@ def namespace_of(environment: str) -> str:
 def environment_of(namespace: str) -> str | None:
     """Name of the Environment that a namespace serves, or None if the namespace cannot be one of ours."""
     return namespace.removeprefix(NAMESPACE_PREFIX) if namespace.startswith(NAMESPACE_PREFIX) else None
+
+
+def is_slug(name: str) -> bool:
+    """Whether a name can be one that :func:`slug` made."""
+    return len(name) <= SLUG_LIMIT and _SLUG.fullmatch(name) is not None
 
 
 def branch_fault(branch: str) -> str | None:

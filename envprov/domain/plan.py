@@ -297,12 +297,11 @@ def reserve_hosts(desired: Desired, observed: Observed) -> Plan | None:
     return Plan(Phase.PREPARING, "reserves its hosts", waves, look_again=SOON) if waves else None
 
 
-def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
-    """The release with the wanted chart and values, after getting it out of a state in which Helm refuses."""
-    release, digest = observed.release, observed.digest
-    if release is None or digest is None:
-        return Plan(Phase.DEPLOYING, "reads the release", look_again=SOON)
-    name = desired.identity.name
+def recover_release(desired: Desired, observed: Observed) -> Plan | None:
+    """Out of a state in which Helm refuses, before anything new may be refused: what stands must not stay stuck."""
+    release, name = observed.release, desired.identity.name
+    if release is None:
+        return None
     match recovery(release):
         case Recovery.UNINSTALL:
             message = f"release {name} is stuck in {release.state.value}; uninstalls it to install it again"
@@ -312,7 +311,15 @@ def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
             message = f"release {name} is stuck in {release.state.value}; rolls back to revision {back.to}"
             return Plan(Phase.DEPLOYING, message, ((back,),), look_again=SOON)
         case Recovery.NONE:
-            pass
+            return None
+
+
+def deploy_release(desired: Desired, observed: Observed) -> Plan | None:
+    """The release with the wanted chart and values."""
+    release, digest = observed.release, observed.digest
+    if release is None or digest is None:
+        return Plan(Phase.DEPLOYING, "reads the release", look_again=SOON)
+    name = desired.identity.name
     if release.state is ReleaseState.DEPLOYED and release.digest == digest:
         return None
     verb = "installs" if release.state is ReleaseState.ABSENT else "upgrades"
@@ -346,6 +353,7 @@ STEPS: tuple[Step, ...] = (
     await_quota,
     stay_asleep,
     wake,
+    recover_release,
     check_chart,
     reserve_hosts,
     hold_shared_accounts,

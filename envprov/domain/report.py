@@ -23,7 +23,7 @@ from envprov.domain.errors import EnvprovError, PlanRefused, TerminalError
 from envprov.domain.findings import Finding
 from envprov.domain.health import Health
 from envprov.domain.holds import Account
-from envprov.domain.lifetime import Extension, expiry, warning_at
+from envprov.domain.lifetime import Extension, Lived, expiry, warning_at
 from envprov.domain.observed import Observed
 from envprov.domain.plan import Phase, Plan
 from envprov.domain.release import ReleaseState
@@ -89,7 +89,7 @@ def report_progress(
         asleep_since=_asleep_since(environment, observed, now),
         active_at=active_at,
         branch_file=desired.file,
-        release=_release(desired, observed) or environment.status.release,
+        release=release_status(environment, desired, observed),
         queue=queue_status(environment.status.queue, desired, observed.admission, now),
         findings=findings,
         holds=_holds(environment, observed),
@@ -98,7 +98,9 @@ def report_progress(
     )
 
 
-def report_fault(environment: Environment, error: EnvprovError, now: datetime, *, deploying: bool) -> EnvironmentStatus:
+def report_fault(
+    environment: Environment, error: EnvprovError, now: datetime, *, deploying: bool, lived: Lived | None = None
+) -> EnvironmentStatus:
     """
     Status of an environment whose pass ended in an error.
 
@@ -107,6 +109,7 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
         error: What went wrong.
         now: Aware moment of the pass.
         deploying: Whether it went wrong while Helm was at work, rather than before.
+        lived: How long it is to live, which goes on all the same; None if that is not known.
 
     """
     is_terminal = isinstance(error, TerminalError)
@@ -123,7 +126,13 @@ def report_fault(environment: Environment, error: EnvprovError, now: datetime, *
         facts[Type.ACCEPTED] = (False, error.reason, message)
     update["queue"] = None  # whoever cannot enter must not keep others out
     update["active_at"] = _active_at(environment, now)
-    return environment.status.model_copy(update=update | {"conditions": _conditions(environment, facts, now)})
+    update["conditions"] = _conditions(environment, facts, now)
+    status = environment.status.model_copy(update=update)
+    if lived is None:
+        return status
+    end = end_of(environment.model_copy(update={"status": status}), lived)
+    warned_for = end if is_warning_due(lived, end, now) else status.warned_for
+    return status.model_copy(update={"expires_at": end, "warned_for": warned_for})
 
 
 def findings_status(findings: tuple[Finding, ...]) -> tuple[FindingStatus, ...]:
@@ -185,40 +194,44 @@ def report_teardown(environment: Environment, descent: Descent, now: datetime) -
     )
 
 
-def is_expired(environment: Environment, desired: Desired, now: datetime) -> bool:
+def end_of(environment: Environment, lived: Lived) -> datetime | None:
     """
-    Whether an environment's lifetime has ended, also while it cannot be deployed.
+    When an environment ends by itself, also while it cannot be deployed.
 
     Args:
         environment: The record, with its last status.
-        desired: What ought to be.
-        now: Aware moment.
+        lived: How long it is to live.
 
     Returns:
-        Never true while something new was asked for and not yet looked at: that is activity, too.
+        None for never, and while something new was asked for and not yet looked at: that is activity, too.
 
     """
     status = environment.status
     if status.observed_generation != environment.generation:
-        return False
+        return None
     deployed = status.condition(Type.DEPLOYED)
     deployed_since = deployed.last_transition_time if deployed else None
-    end = _end(environment, desired, deployed_since, status.ready_at, status.active_at)
+    return _end(environment, lived, deployed_since, status.ready_at, status.active_at)
+
+
+def is_expired(environment: Environment, desired: Desired, now: datetime) -> bool:
+    """Whether an environment's lifetime has ended; pinned or not."""
+    end = end_of(environment, desired)
     return end is not None and now >= end
 
 
-def is_warning_due(desired: Desired, end: datetime | None, now: datetime) -> bool:
+def is_warning_due(lived: Lived, end: datetime | None, now: datetime) -> bool:
     """Whether it is time to say that an environment will end."""
-    moment = warning_at(desired.lifetime, end)
+    moment = warning_at(lived.lifetime, end)
     return moment is not None and now >= moment
 
 
-def next_expiry_check(desired: Desired, status: EnvironmentStatus, now: datetime) -> timedelta | None:
+def next_expiry_check(lived: Lived, status: EnvironmentStatus, now: datetime) -> timedelta | None:
     """Time until the environment ends by itself, or until that is to be said; None if it does not."""
     end = status.expires_at
     if end is None:
         return None
-    warning = warning_at(desired.lifetime, end)
+    warning = warning_at(lived.lifetime, end)
     next_ = warning if warning is not None and warning > now else end
     return max(next_ - now, timedelta(0))
 
@@ -231,12 +244,12 @@ def replaced_accounts(before: EnvironmentStatus, after: EnvironmentStatus) -> tu
     )
 
 
-def _end(environment: Environment, desired: Desired, *moments: datetime | None) -> datetime | None:
+def _end(environment: Environment, lived: Lived, *moments: datetime | None) -> datetime | None:
     return expiry(
-        desired.lifetime,
+        lived.lifetime,
         last_activity=max([environment.created_at, *(moment for moment in moments if moment is not None)]),
         extension=Extension.decode(environment.annotations.get(EXTENDED, "")),
-        maximum=desired.longest,
+        maximum=lived.longest,
     )
 
 
@@ -306,9 +319,12 @@ def _in_sync(observed: Observed) -> bool:
     return release.state is ReleaseState.DEPLOYED and release.digest == observed.digest
 
 
-def _release(desired: Desired, observed: Observed) -> ReleaseStatus | None:
+def release_status(environment: Environment, desired: Desired, observed: Observed) -> ReleaseStatus | None:
+    """The release as it was seen; as it was last reported if nobody has looked, and None where there is none."""
     release = observed.release
-    if release is None or release.state is ReleaseState.ABSENT:
+    if release is None:
+        return environment.status.release
+    if release.state is ReleaseState.ABSENT:
         return None
     return ReleaseStatus(
         name=desired.identity.name,

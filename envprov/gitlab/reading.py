@@ -23,6 +23,7 @@ from envprov.domain.forge import (
     Note,
     TokenInfo,
 )
+from envprov.domain.lifetime import noted_moment
 
 Json = Mapping[str, Any]
 
@@ -107,6 +108,7 @@ def environment(given: Json) -> ForgeEnvironment:
         state=_text(given, "state"),
         external_url=_maybe(given, "external_url", str) or None,
         tier=_maybe(given, "tier", str),
+        changed_at=noted_moment(_maybe(given, "updated_at", str)),
     )
 
 

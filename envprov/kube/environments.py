@@ -23,6 +23,7 @@ from envprov.domain.environment import (
     EXTENDED,
     FINALIZER,
     REDEPLOY,
+    UNLOCK,
     Environment,
     EnvironmentStatus,
     GitLabStatus,
@@ -36,7 +37,7 @@ from envprov.domain.told import together
 from envprov.kube.client import KubeClient
 from envprov.kube.record import CONTROLLER, OPTIONS, RECORDER, notes_of, owed_by
 from envprov.kube.recorder import Recorder
-from envprov.kube.requests import CommandRequest, GivenCommand, SweepRequest, command_request
+from envprov.kube.requests import CommandRequest, GivenCommand, LookRequest, SweepRequest, command_request
 from envprov.kube.resources import CONFIG_MAPS, ENVIRONMENTS
 from envprov.kube.tombstones import SELECTOR, Tombstone, readable_tombstone, tombstone_name
 
@@ -47,6 +48,9 @@ EXTENSION = "envprov-extend"
 
 REDEPLOYMENT = "envprov-redeploy"
 """Field manager of the wish to deploy once more."""
+
+UNLOCKING = "envprov-unlock"
+"""Field manager of the wish that a stuck release be got out of where it is."""
 
 OPTION_FIELDS = ("size", "values", "lifetime", "pinned", "asleep")
 
@@ -141,6 +145,16 @@ class Environments:
 
         """
         return await self._request(SweepRequest(project.name, self._now(), self._namespace))
+
+    async def request_look(self) -> str:
+        """
+        Ask the guard to look at who uses what, as soon as it can.
+
+        Returns:
+            Name of the request; one that is already there is as good.
+
+        """
+        return await self._request(LookRequest(self._now(), self._namespace))
 
     async def up(
         self, project: str, branch: str, *, revision: str = "", options: Mapping[str, Any] | None = None
@@ -298,6 +312,26 @@ class Environments:
         body["metadata"] |= {"uid": live["metadata"]["uid"], "annotations": {REDEPLOY: said}}
         return await self._client.apply(body, manager=REDEPLOYMENT)
 
+    async def unlock(self, live: Mapping[str, Any], at: datetime) -> Manifest:
+        """
+        Ask the controller to get a release that is stuck out of where it is, at once.
+
+        Args:
+            live: The Environment as it was read.
+            at: When it was asked for.
+
+        Returns:
+            The Environment as it now is.
+
+        Raises:
+            Conflict: It is gone, or another one.
+
+        """
+        body = self._address(live["metadata"]["name"])
+        said = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body["metadata"] |= {"uid": live["metadata"]["uid"], "annotations": {UNLOCK: said}}
+        return await self._client.apply(body, manager=UNLOCKING)
+
     async def get(self, name: str) -> Manifest | None:
         """The Environment of that name as the API server has it, or None."""
         return await self._client.get(ENVIRONMENTS, name, self._namespace)
@@ -450,7 +484,7 @@ class Environments:
             resource_version=tombstone.resource_version,
         )
 
-    async def _request(self, request: CommandRequest | SweepRequest) -> str:
+    async def _request(self, request: CommandRequest | LookRequest | SweepRequest) -> str:
         with suppress(Conflict):  # it is there already
             await self._client.create(request.manifest(), manager=RECORDER)
         return request.name

@@ -21,6 +21,7 @@ Manifest = dict[str, Any]
 
 COMMAND = "command"
 SWEEP = "sweep"
+LOOK = "look"
 
 
 class GivenCommand(Protocol):
@@ -135,6 +136,41 @@ class SweepRequest:
         """The ConfigMap, for a POST."""
         data = {"project": self.project, "requestedAt": self.requested_at.isoformat(timespec="seconds")}
         return _config_map(self.name, self.namespace, self.project, SWEEP, data)
+
+
+@dataclass(frozen=True)
+class LookRequest:
+    """
+    Somebody has found a hold whose holder is gone: the guard should look at once.
+
+    Attributes:
+        requested_at: When it was asked for first.
+        namespace: Control namespace.
+
+    """
+
+    requested_at: datetime
+    namespace: str
+
+    @property
+    def name(self) -> str:
+        """Name of the ConfigMap: one look is for all ServiceAccounts."""
+        return "guard-look"
+
+    def manifest(self) -> Manifest:
+        """The ConfigMap, for a POST."""
+        labels = {MANAGED_BY: MANAGER, RECORD: LOOK}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
+            "data": {"requestedAt": self.requested_at.isoformat(timespec="seconds")},
+        }
+
+
+def is_look(manifest: Mapping[str, Any]) -> bool:
+    """Whether a ConfigMap asks the guard to look."""
+    return bool((manifest["metadata"].get("labels") or {}).get(RECORD) == LOOK)
 
 
 def command_request(project: str, namespace: str, given: GivenCommand) -> CommandRequest:

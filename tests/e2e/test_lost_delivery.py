@@ -265,7 +265,8 @@ def test_the_cleanup_alone_says_what_it_would_do_and_then_does_just_that(cluster
         assert said.returncode == 0, said.stderr
         assert {item["spec"]["branch"] for item in there.environments()} == set(heads)
         gitlab.delete_branch("group/shop", "a")
-        stranger = gitlab_environment(gitlab, "envprov/long-gone-12345678")
+        stranger = gitlab_environment(gitlab, "envprov/long-gone-abcdefgh")
+        by_hand = gitlab_environment(gitlab, "envprov/demo")  # none of ours can be called so
         theirs = gitlab_environment(gitlab, "review/theirs")
 
         def planned() -> list[dict[str, str]]:
@@ -276,7 +277,7 @@ def test_the_cleanup_alone_says_what_it_would_do_and_then_does_just_that(cluster
 
         assert [row["why"] for row in planned()] == ["NoEnvironment"]  # one listing is not enough
         call(there, cleaner, "cleanup", "-o", "json")
-        gitlab_environment(gitlab, "envprov/long-gone-12345678")
+        gitlab_environment(gitlab, "envprov/long-gone-abcdefgh")
         rows = eventually(lambda: [row for row in planned() if row["why"] == "BranchGone"], within=30)
         assert rows[0]["action"] == "delete"
         assert "branch a is in no complete listing" in rows[0]["evidence"]
@@ -292,7 +293,7 @@ def test_the_cleanup_alone_says_what_it_would_do_and_then_does_just_that(cluster
         again = call(there, cleaner, "cleanup", "-o", "json")
         assert json.loads(again.stdout) == []
         names = {one["name"] for one in gitlab.state("group/shop")["environments"]}
-        assert names == {theirs}
+        assert names == {theirs, by_hand}
         assert stranger not in names
     cluster.discard(namespace)
 

@@ -59,9 +59,15 @@ def orphan(cli: Cli, owner: str, *, name: str = "", project: str = "") -> str:
 
 
 def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installation: Installation) -> None:
-    expired, pinned, alive = cli.record("expired"), cli.record("pinned", pinned=True), cli.record("alive")
-    for name, moment in ((expired, PAST), (pinned, PAST), (alive, FUTURE)):
-        cli.report(name, expiresAt=moment)
+    over, later = {"kind": "until", "at": PAST}, {"kind": "until", "at": FUTURE}
+    expired, pinned = cli.record("expired", lifetime=over), cli.record("pinned", lifetime=over, pinned=True)
+    alive, prolonged = cli.record("alive", lifetime=later), cli.record("prolonged", lifetime=over)
+    for name in (expired, pinned, alive, prolonged):
+        cli.report(name, observedGeneration=1, expiresAt=PAST)
+    # No controller has seen this yet, and its status still says that it is over.
+    moment = datetime.now(UTC)
+    extended = f"envprov.io/extended={moment:%Y-%m-%dT%H:%M:%SZ} {moment + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    cli.cluster.kubectl("annotate", "env", prolonged, "-n", cli.namespace, extended)
     old = tombstone(cli, "old", datetime.now(UTC) - timedelta(minutes=11))
     young = tombstone(cli, "young", datetime.now(UTC) - timedelta(minutes=9))
     lost, kept = orphan(cli, f"{cli.namespace}/lost"), orphan(cli, f"{cli.namespace}/{alive}")
@@ -88,19 +94,20 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
         "what": f"Environment {expired}",
         "why": "Expired",
         "since": "2026-01-01T00:00:00+00:00",
-        "evidence": "branch expired; status.expiresAt 2026-01-01T00:00:00Z",
+        "evidence": "branch expired; its lifetime ended at 2026-01-01T00:00:00Z",
         "action": "delete",
     }
     assert "delete it by hand" in found[f"Namespace {lost}"]["action"]
     assert found[f"Namespace env-{whose}"]["action"] == "tear down"
-    assert {item["metadata"]["name"] for item in cli.get("env")} == {expired, pinned, alive}
+    assert {item["metadata"]["name"] for item in cli.get("env")} == {expired, pinned, alive, prolonged}
+    assert cli.get("configmap", "-l", "envprov.io/record=cleanup") == []
 
     done = cleaner.call("cleanup", *grace)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["WHAT", "WHY", "SINCE", "EVIDENCE", "ACTION"]
     assert "delete: done" in done.stdout
     left = {item["metadata"]["name"]: item["metadata"].get("deletionTimestamp") for item in cli.get("env")}
-    assert set(left) == {pinned, alive, whose}
+    assert set(left) == {pinned, alive, prolonged, whose}
     assert left[whose]  # its record is back, and on its way down: the controller tears down what it stands for
     cli.cluster.kubectl(
         "patch", "env", whose, "-n", cli.namespace, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}'
@@ -109,6 +116,10 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
     assert stones == {young}
     requests = {item["metadata"]["name"] for item in cli.get("configmap", "-l", "envprov.io/record=sweep")}
     assert requests == {"sweep-shop"}  # GitLab is not configured here: the controller is asked to sweep
+    (run,) = cli.get("configmap", "-l", "envprov.io/record=cleanup")
+    rows = {"Expired/done": 1, "NoRecord/done": 1, "NoRecord/left": 1, "TooOld/done": 1}
+    assert (json.loads(run["data"]["rows"]), run["data"]["faults"]) == (rows, "0")
+    assert run["data"]["succeededAt"] == run["data"]["finishedAt"]
     for name in (lost, kept, foreign, f"env-{whose}"):
         assert cli.cluster.kubectl("get", "namespace", name, "-o", "jsonpath={.status.phase}") == "Active"
         cli.cluster.discard(name)
@@ -157,11 +168,13 @@ def test_nothing_to_clean_up_is_said(cli: Cli) -> None:
 
 
 def test_a_failure_does_not_stop_the_rest(cli: Cli) -> None:
-    expired = cli.record("expired")
-    cli.report(expired, expiresAt=PAST)
+    cli.project("shop")
+    expired = cli.record("expired", lifetime={"kind": "until", "at": PAST})
+    cli.report(expired, observedGeneration=1)
+    kinds = "environments.envprov.io,projects.envprov.io"
     for words in (
         ("create", "serviceaccount", "limited"),
-        ("create", "role", "limited", "--verb=get,list,patch,delete", "--resource=environments.envprov.io"),
+        ("create", "role", "limited", "--verb=get,list,patch,delete", f"--resource={kinds}"),
         ("create", "rolebinding", "limited", "--role=limited", f"--serviceaccount={cli.namespace}:limited"),
     ):
         cli.cluster.kubectl(*words, "-n", cli.namespace)

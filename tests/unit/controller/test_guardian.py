@@ -54,6 +54,7 @@ class FakeEdge:
         done: What was done, in words.
         told: Account, reason and message of each Event.
         looked: How many passes have begun.
+        asked: Requests for a look, and how many passes had begun when each was taken away.
         while_looking: Called in each pass.
         when_removed: Called when an account is deleted.
 
@@ -67,6 +68,7 @@ class FakeEdge:
     done: list[str] = field(default_factory=list)
     told: list[tuple[str, str, str]] = field(default_factory=list)
     looked: int = 0
+    asked: list[int | None] = field(default_factory=list)
     while_looking: Callable[[], object] = lambda: None
     when_removed: Callable[[], object] = lambda: None
 
@@ -82,6 +84,9 @@ class FakeEdge:
 
     async def environs(self) -> Environs:
         return ENVIRONS
+
+    async def heed(self) -> None:
+        self.asked = [self.looked if taken is None else taken for taken in self.asked]
 
     async def armed(self) -> bool:
         self.done.append("armed?")
@@ -295,6 +300,13 @@ def test_nothing_is_released_while_not_every_user_can_be_seen() -> None:
 def test_with_a_part_of_the_users_seen_their_holds_are_put_on() -> None:
     edge = FakeEdge((shared(),), replace(using("deployer"), faults=("cannot list Pods: forbidden",)))
     assert World(edge).look() == ["acquire deployer"]
+
+
+def test_a_request_is_taken_away_before_the_look_that_answers_it() -> None:
+    edge = FakeEdge((), asked=[None])
+    edge.while_looking = lambda: edge.asked.append(None)  # what is asked for meanwhile is for the next one
+    asyncio.run(World(edge).guardian.look())
+    assert edge.asked == [0, None]
 
 
 def test_a_reading_that_fails_ends_the_pass() -> None:

@@ -19,11 +19,12 @@ from envprov.domain.cleaning import (
     release_stuck,
     without_project,
 )
-from envprov.domain.environment import Environment
+from envprov.domain.environment import EXTENDED, Environment
 from envprov.domain.holds import Hold, Holder
 from envprov.domain.hosts import Tenant
+from envprov.domain.lifetime import Extension, Lived
 from envprov.domain.names import slug
-from tests.unit.builders import CONTROL, NOW, SLUG, environment, reported, reservation
+from tests.unit.builders import CONTROL, NOW, SLUG, UID, desired, environment, reported, reservation
 
 GRACE = timedelta(minutes=10)
 FIFTH = Fraction(1, 5)
@@ -34,30 +35,48 @@ def condition(kind: str, status: str, since: str) -> dict[str, Any]:
     return {"type": kind, "status": status, "reason": "Because", "message": "said", "lastTransitionTime": since}
 
 
-def ending(at: str, **spec: Any) -> Environment:  # noqa: ANN401 - any field
-    return reported(environment(**spec), {"expiresAt": at}).model_copy(update={"spec": environment(**spec).spec})
+def idle_since(deployed: str, **spec: Any) -> Environment:  # noqa: ANN401 - any field
+    """Deployed at that time, as the controller last saw it."""
+    given = environment(**spec)
+    status = {"observedGeneration": 1, "conditions": [condition("Deployed", "True", deployed)]}
+    return reported(given, status | {"expiresAt": "2026-11-24T12:00:00Z"})
+
+
+def extended(given: Environment, minutes: int) -> Environment:
+    """Somebody extended it while no controller was there to see it."""
+    at = NOW - timedelta(minutes=minutes)
+    return given.model_copy(update={"annotations": {EXTENDED: Extension(at, at).encode()}})
+
+
+IDLE = desired(lifetime={"kind": "expire-after", "idle": "PT1H"})
+LAST = "2026-11-24T11:00:00Z"
 
 
 @pytest.mark.parametrize(
-    ("given", "is_found"),
+    ("given", "lived", "is_found"),
     [
-        pytest.param(ending("2026-11-24T12:00:00Z"), True, id="ends this second -> found"),
-        pytest.param(ending("2026-11-24T12:00:01Z"), False, id="ends in a second -> not yet"),
-        pytest.param(ending("2026-11-24T11:00:00Z", pinned=True), False, id="pinned -> stays"),
+        pytest.param(idle_since(LAST), IDLE, True, id="ends this second -> found"),
+        pytest.param(idle_since("2026-11-24T11:00:01Z"), IDLE, False, id="ends in a second -> not yet"),
+        pytest.param(idle_since(LAST, pinned=True), IDLE, False, id="pinned -> stays"),
         pytest.param(
-            ending("2026-11-24T11:00:00Z").model_copy(update={"deleting": True}),
-            False,
-            id="on its way -> nothing to do",
+            idle_since(LAST).model_copy(update={"deleting": True}), IDLE, False, id="on its way -> nothing to do"
         ),
-        pytest.param(environment(), False, id="no end -> stays"),
+        pytest.param(idle_since(LAST), desired(), False, id="no end, whatever was reported -> stays"),
+        pytest.param(extended(idle_since(LAST), 59), IDLE, False, id="extended, and nobody has seen it yet -> stays"),
+        pytest.param(
+            idle_since(LAST).model_copy(update={"generation": 2}),
+            IDLE,
+            False,
+            id="pushed, and nobody has seen it yet -> stays",
+        ),
     ],
 )
-def test_expired(given: Environment, *, is_found: bool) -> None:
-    found = expired(given, NOW)
+def test_expired(given: Environment, lived: Lived, *, is_found: bool) -> None:
+    found = expired(given, lived, NOW)
     assert (found is not None) is is_found
     if found is not None:
-        assert (found.why, found.since) == (Why.EXPIRED, given.status.expires_at)
-        assert found.evidence == "branch feature/x; status.expiresAt 2026-11-24T12:00:00Z"
+        assert (found.why, found.since) == (Why.EXPIRED, NOW)
+        assert found.evidence == "branch feature/x; its lifetime ended at 2026-11-24T12:00:00Z"
 
 
 def of_project(project: str, number: int = 0) -> Environment:
@@ -116,6 +135,7 @@ def test_a_release_that_is_stuck(state: str, since: Any, *, is_found: bool) -> N
     }
     found = release_stuck(reported(environment(), status), NOW)
     assert (found is not None) is is_found
+    assert release_stuck(reported(environment(asleep=True), status), NOW) is None  # it is unlocked as it wakes
 
 
 def namespace(**changes: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any part of the metadata
@@ -159,19 +179,32 @@ def test_namespaces_without_a_record(
     assert [(one.project, one.branch) for one in found] == ([expected] if expected else [])
 
 
+def held(name: str, *holds: Hold) -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": {hold.key: hold.value() for hold in holds}}}
+
+
 def test_holds_of_environments_that_are_gone() -> None:
     gone = Hold(Holder("Environment", CONTROL, "a", "uid-a"), NOW)
     there = Hold(Holder("Environment", CONTROL, "b", "uid-b"), NOW)
     pod = Hold(Holder("Deployment", "prod", "web", "uid-c"), NOW)
     declared = Hold(Holder("External", "", "team"), NOW)
-    (found,) = holders_gone("shared/deployer", [gone, there, pod, declared], {"uid-b"})
-    assert (found.why, found.what) == (Why.HOLDER_GONE, "hold on ServiceAccount shared/deployer")
-    assert "envprov-system/a with UID uid-a is not there" in found.evidence
+    alone = Hold(Holder("Environment", CONTROL, "d", "uid-d"), NOW)
+    theirs = Hold(Holder("Environment", "another-envprov", "e", "uid-e"), NOW)
+    account = held("deployer", gone, there, pod, declared, theirs)
+    account["metadata"]["namespace"] = "shared"
+    namespaces = [held("shared", gone, there, pod, declared, alone, theirs), held("other")]
+    found = holders_gone(namespaces, [account], {"uid-b"}, control_namespace=CONTROL)
+    assert [(one.found.why, one.found.what, one.key) for one in found] == [
+        (Why.HOLDER_GONE, "hold on ServiceAccount shared/deployer", gone.key),
+        (Why.HOLDER_GONE, "hold on Namespace shared", alone.key),  # a release that was cut off in between
+    ]
+    assert "envprov-system/a with UID uid-a is not there" in found[0].found.evidence
+    assert [str(one.account) for one in found] == ["shared/deployer", "shared/"]
 
 
 def test_hosts_of_environments_that_are_gone() -> None:
     mine, gone = reservation("a.example.com"), reservation("b.example.com", Tenant(SLUG, "u-old", "shop", "feature/x"))
-    ((found, row),) = hosts_left_over([mine, gone], [environment()])
+    ((found, row),) = hosts_left_over([mine, gone], [(SLUG, UID)])
     assert found == gone
     assert (row.what, row.why, row.since) == ("host b.example.com", Why.HOLDER_GONE, NOW)
     assert row.evidence == f"branch feature/x; Environment {SLUG} with UID u-old is not there"

@@ -100,6 +100,7 @@ def test_the_order_of_the_steps_is_the_order_of_the_design() -> None:
         "await_quota",
         "stay_asleep",
         "wake",
+        "recover_release",
         "check_chart",
         "reserve_hosts",
         "hold_shared_accounts",
