@@ -1,20 +1,24 @@
-"""Writes what is generated: CRDs, admission policies and the page of findings. ``make generate`` runs it."""
+"""Writes what is generated: CRDs, policies, and the pages of findings and settings. ``make generate`` runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
 
 from envprov.domain.checks.catalogue import RULES
 from envprov.domain.findings import Rule, Severity
 from envprov.domain.platform import Platform
 from envprov.domain.policies import policies
 from envprov.domain.schema import environment_definition, project_definition
+from envprov.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 HEADER = "# Generated from the models by `make generate`; do not edit.\n"
@@ -41,6 +45,16 @@ spec:
 
 | reason | severity |
 |---|---|
+"""
+SETTINGS = """\
+<!-- Generated from envprov/settings.py by `make generate`; do not edit. -->
+# Settings
+
+One YAML file, which `--settings` or `$ENVPROV_SETTINGS` names, for all processes and the command line. It is checked
+whole, with all faults at once, and what is not known is refused. A variable beats the file:
+`ENVPROV_WEBHOOK__PORT=9000` is `webhook: {port: 9000}`; a list or a mapping is written as JSON. Times are ISO 8601,
+such as `PT30S` or `PT10M`, or seconds. [install.md](install.md) says where the file is, [sizes.md](sizes.md) what
+sizes, containers and prices mean.
 """
 SEVERITIES = {Severity.ERROR: "Errors", Severity.WARNING: "Warnings", Severity.NOTE: "Notes"}
 BRACES_IN_CHART = '{{ "{{" }}'
@@ -77,6 +91,7 @@ def generated() -> dict[Path, str]:
     guard = yaml.dump_all(policies(Platform().controller_account), Dumper=_Readable, sort_keys=False, width=120)
     return {
         ROOT / "docs" / "findings.md": findings_page(RULES),
+        ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "k8s" / "policies.yaml": POLICIES + guard,
         ROOT / "helm" / "envprov" / "templates" / "policies.yaml": POLICIES + _as_template(guard),
     } | {
@@ -104,6 +119,46 @@ def findings_page(rules: Iterable[Rule]) -> str:
         for severity, group in groupby(ordered, key=lambda rule: rule.severity)
     )
     return FINDINGS.replace("{example}", example) + rows + sections
+
+
+def settings_page() -> str:
+    """
+    Write the page of settings.
+
+    Returns:
+        Markdown, with a table for each section.
+    """
+    sections = (
+        f"\n## {name}\n{_purpose_of(field)}\n\n| setting | default | |\n|---|---|---|\n"
+        + "".join(_settings_of(type(field.default), name))
+        for name, field in Settings.model_fields.items()
+    )
+    return SETTINGS + "".join(sections)
+
+
+def _purpose_of(field: FieldInfo) -> str:
+    return (type(field.default).__doc__ or "").replace("``", "`")
+
+
+def _settings_of(model: type[BaseModel], where: str) -> Iterator[str]:
+    """One row for each setting; those of an inner model bear the name of theirs."""
+    for name, field in model.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
+            meaning = " ".join((field.description or "").split())
+            yield f"| `{where}.{name}` | {_default_of(field)} | {meaning} |\n"
+        else:
+            yield from _settings_of(
+                inner, f"{where}.{name}" + (".NAME" if get_origin(field.annotation) is dict else "")
+            )
+
+
+def _default_of(field: FieldInfo) -> str:
+    if field.is_required() or field.default is None:
+        return ""
+    plain = TypeAdapter(Any).dump_python(field.default, mode="json")
+    return f"`{plain if isinstance(plain, str) else json.dumps(plain)}`"
 
 
 def _section(rule: Rule) -> str:

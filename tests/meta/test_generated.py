@@ -19,6 +19,7 @@ def test_the_checked_in_file_is_the_generated_one(path: Path) -> None:
 def test_everything_is_where_they_are_installed_from() -> None:
     assert sorted(str(path.relative_to(ROOT)) for path in FILES) == [
         "docs/findings.md",
+        "docs/settings.md",
         "helm/envprov/crds/environments.yaml",
         "helm/envprov/crds/projects.yaml",
         "helm/envprov/templates/policies.yaml",
