@@ -170,12 +170,13 @@ class LiveGuard:
         """See ``envprov.controller.guardian.GuardEdge``."""
         await self.holds.acquire(acquire.guarded.account, acquire.hold)
 
-    async def release(self, release: Release) -> None:
+    async def release(self, releases: Sequence[Release]) -> None:
         """See ``envprov.controller.guardian.GuardEdge``."""
-        if release.from_account:
-            await self.holds.release(release.guarded.account, release.key)
+        account, keys = releases[0].guarded.account, [release.key for release in releases]
+        if releases[0].from_account:
+            await self.holds.release(account, *keys)
         else:
-            await self.holds.release_namespace(release.guarded.account.namespace, release.key)
+            await self.holds.release_namespace(account.namespace, *keys)
 
     async def remove(self, guarded: Guarded) -> None:
         """See ``envprov.controller.guardian.GuardEdge``."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -26,6 +26,12 @@ log = structlog.get_logger("envprov.guard")
 
 SPACING = timedelta(seconds=2)
 """Least time between two passes, whatever wakes them."""
+AT_ONCE = 8
+"""Objects that are worked on at the same time; those of one Namespace come one after the other."""
+TOGETHER = 100
+"""Holds that are taken off an object at once: each write of it asks the policies about all that it changes."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class GuardEdge(Protocol):
     async def acquire(self, acquire: Acquire) -> None:
         """Put a hold on a ServiceAccount and its Namespace."""
 
-    async def release(self, release: Release) -> None:
-        """Take a hold off."""
+    async def release(self, releases: Sequence[Release]) -> None:
+        """Take some holds off one ServiceAccount and its Namespace, or off one Namespace alone."""
 
     async def mark_used(self, guarded: Guarded) -> None:
         """Write on a shared ServiceAccount that it has had a user."""
@@ -184,8 +190,7 @@ class Guardian:
 
     async def _carry_out(self, guarded: Sequence[Guarded], decided: Review) -> None:
         by_account = {one.account: one for one in guarded}
-        for acquire in decided.acquire:
-            await self._try("acquire", acquire.guarded, self._edge.acquire(acquire))
+        await self._each("acquire", decided.acquire, lambda one: one.guarded, self._edge.acquire)
         for one in decided.mark_used:
             await self._try("mark as used", one, self._edge.mark_used(one))
         for one in decided.strip:
@@ -212,10 +217,11 @@ class Guardian:
         if not await self._edge.armed():
             log.warning("guard is disarmed, nothing is released")
             return
-        for release in decided.release:
-            if await self._try("release", release.guarded, self._edge.release(release)):
-                self._metrics.released.inc()
-        removed = [one for one in decided.remove if await self._try("remove", one, self._edge.remove(one))]
+        released = await self._each(
+            "release", _together(decided.release), lambda some: some[0].guarded, self._edge.release
+        )
+        self._metrics.released.inc(sum(len(some) for some in released))
+        removed = await self._each("remove", decided.remove, lambda one: one, self._edge.remove)
         if removed:
             await self._look_back(removed)
 
@@ -230,6 +236,24 @@ class Guardian:
                         "make it again and restart that"
                     )
                     await self._say(one, HoldLost.__name__, message)
+
+    async def _each(
+        self, what: str, jobs: Iterable[T], of: Callable[[T], Guarded], do: Callable[[T], Awaitable[None]]
+    ) -> list[T]:
+        """Do all of it, and return what worked."""
+        homes: dict[str, list[T]] = {}
+        for job in jobs:
+            homes.setdefault(of(job).account.namespace, []).append(job)
+        slots, worked = asyncio.Semaphore(AT_ONCE), []
+
+        async def serve(here: Sequence[T]) -> None:
+            async with slots:
+                worked.extend([job for job in here if await self._try(what, of(job), do(job))])
+
+        async with asyncio.TaskGroup() as group:
+            for here in homes.values():
+                group.create_task(serve(here))
+        return worked
 
     async def _try(self, what: str, guarded: Guarded, attempt: Awaitable[None]) -> bool:
         """Whether it worked; one account's trouble is not another's."""
@@ -247,6 +271,14 @@ class Guardian:
             return
         self._told.add((guarded.account, reason, message))
         await self._edge.tell(guarded, reason, message)
+
+
+def _together(releases: Iterable[Release]) -> list[tuple[Release, ...]]:
+    """Hundreds come at once, when many holders go together: one by one they would take a minute."""
+    found: dict[tuple[Account, bool], list[Release]] = {}
+    for release in releases:
+        found.setdefault((release.guarded.account, release.from_account), []).append(release)
+    return [tuple(some[begin : begin + TOGETHER]) for some in found.values() for begin in range(0, len(some), TOGETHER)]
 
 
 async def _first(*awaitables: Awaitable[object]) -> None:

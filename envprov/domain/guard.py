@@ -281,7 +281,7 @@ def classify(accounts: Sequence[Guarded], usage: Usage, own: Holder | None = Non
     for item in sorted(accounts, key=lambda item: item.account):
         foreign = usage.foreign(item.account) if item.account.name else ()
         holds = [hold for hold in item.holds if own is None or hold.key != own.key]
-        reasons = _unique([_claimed(claim) for claim in foreign], [_stated(hold) for hold in holds])
+        reasons = _unique([_claimed(claim) for claim in foreign], [_stated(hold) for hold in holds], _adopted(item))
         said |= _keys(holds)
         if reasons:
             kept.append(Kept(item.account, reasons))
@@ -462,6 +462,12 @@ def _keys(holds: Iterable[Hold]) -> set[str]:
 
 def _unique(*sentences: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sentence for some in sentences for sentence in some))
+
+
+def _adopted(item: Guarded) -> Iterator[str]:
+    """Nobody may delete it, the teardown neither: by policy it goes in the guard's own loop, or a person ends that."""
+    if item.shared and not item.released:
+        yield f"its adoption with policy {item.policy}, which `envprov guard release {item.account}` ends"
 
 
 def _claimed(claim: Claim) -> str:

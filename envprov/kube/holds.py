@@ -8,7 +8,7 @@ no admission policy asks for them one by one before it has begun.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,13 +143,13 @@ class Holds:
         if found is not None and not _says(found, wanted):
             await self._patch(SERVICE_ACCOUNTS, account, wanted | {"uid": found["metadata"]["uid"]})
 
-    async def release(self, account: Account, key: str) -> None:
+    async def release(self, account: Account, *keys: str) -> None:
         """
-        Take a hold off a ServiceAccount, then off its Namespace unless it holds another ServiceAccount there.
+        Take holds off a ServiceAccount, then off its Namespace unless they hold another ServiceAccount there.
 
         Args:
             account: What is held; with an empty name only the Namespace is.
-            key: Of the hold. Nothing happens where it is not.
+            keys: Of the holds, which go in one write of each object. Nothing happens where they are not.
 
         Raises:
             Conflict: An object was replaced meanwhile: call again.
@@ -157,20 +157,20 @@ class Holds:
         """
         async with self._turn(account.namespace):
             if account.name:
-                await self._take_off(SERVICE_ACCOUNTS, account, key)
-            await self._free_namespace(account.namespace, key)
+                await self._take_off(SERVICE_ACCOUNTS, account, keys)
+            await self._free_namespace(account.namespace, keys)
 
-    async def release_namespace(self, namespace: str, key: str) -> None:
+    async def release_namespace(self, namespace: str, *keys: str) -> None:
         """
-        Take a hold off a Namespace, unless it holds a ServiceAccount there.
+        Take holds off a Namespace, unless they hold a ServiceAccount there.
 
         Args:
             namespace: Its name; nothing happens if it is not there.
-            key: Of the hold.
+            keys: Of the holds.
 
         """
         async with self._turn(namespace):
-            await self._free_namespace(namespace, key)
+            await self._free_namespace(namespace, keys)
 
     async def holding(self, key: str) -> tuple[Account, ...]:
         """
@@ -325,16 +325,18 @@ class Holds:
             turn = self._turns[namespace] = asyncio.Lock()
         return turn
 
-    async def _free_namespace(self, namespace: str, key: str) -> None:
-        if await self._value_inside(namespace, key) is not None:
+    async def _free_namespace(self, namespace: str, keys: Collection[str]) -> None:
+        inside = await self._values_inside(namespace, keys)
+        free = [key for key in keys if key not in inside]
+        if not free:
             return
         there = Account(namespace, "")
-        await self._take_off(NAMESPACES, there, key)
-        # Another process may have held a ServiceAccount there with this key since we looked. Whoever did looks at the
+        await self._take_off(NAMESPACES, there, free)
+        # Another process may have held a ServiceAccount there with such a key since we looked. Whoever did looks at the
         # Namespace afterwards, and we look at the ServiceAccounts: one of us sees it.
-        value = await self._value_inside(namespace, key)
-        if value is not None:
-            await self._patch(NAMESPACES, there, {"annotations": {key: value}})
+        values = await self._values_inside(namespace, free)
+        if values:
+            await self._patch(NAMESPACES, there, {"annotations": values})
 
     async def _look(self, account: Account) -> _Pair | None:
         namespace, found = await asyncio.gather(
@@ -386,24 +388,29 @@ class Holds:
     async def _undo(self, account: Account, key: str, written: list[Resource]) -> str:
         try:
             if SERVICE_ACCOUNTS in written:
-                await self._take_off(SERVICE_ACCOUNTS, account, key)
+                await self._take_off(SERVICE_ACCOUNTS, account, [key])
             if NAMESPACES in written:
-                await self._free_namespace(account.namespace, key)
+                await self._free_namespace(account.namespace, [key])
         except EnvprovError as error:
             log.warning("hold not undone", account=str(account), key=key, error=str(error))
             return f"; the hold could not be taken back ({error})"
         return ""
 
-    async def _take_off(self, resource: Resource, account: Account, key: str) -> None:
+    async def _take_off(self, resource: Resource, account: Account, keys: Collection[str]) -> None:
         name, namespace = _address(resource, account)
         found = await self._client.get(resource, name, namespace, metadata_only=True)
-        if found is not None and key in _notes(found):
-            await self._patch(resource, account, {"uid": found["metadata"]["uid"], "annotations": {key: None}})
+        off = {} if found is None else dict.fromkeys(key for key in keys if key in _notes(found))
+        if found is not None and off:
+            await self._patch(resource, account, {"uid": found["metadata"]["uid"], "annotations": off})
 
-    async def _value_inside(self, namespace: str, key: str) -> str | None:
-        """The hold on some ServiceAccount of a Namespace, as it is written."""
-        found = [_notes(item)[key] async for item in self._every(SERVICE_ACCOUNTS, namespace) if key in _notes(item)]
-        return found[0] if found else None
+    async def _values_inside(self, namespace: str, keys: Collection[str]) -> dict[str, str]:
+        """Those of some holds that some ServiceAccount of a Namespace has, as they are written."""
+        return {
+            key: _notes(item)[key]
+            async for item in self._every(SERVICE_ACCOUNTS, namespace)
+            for key in keys
+            if key in _notes(item)
+        }
 
     async def _every(self, resource: Resource, namespace: str | None = None) -> AsyncIterator[Object]:
         async with aclosing(self._client.pages(resource, namespace, metadata_only=True)) as pages:

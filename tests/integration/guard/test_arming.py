@@ -229,7 +229,7 @@ def test_a_binding_deleted_disarms_and_comes_back_and_arms_again(lonely: Cluster
     async def story(world: World) -> None:
         async with world.running() as arming:
             await world.remove_binding()
-            await world.reaches(State.ARMED, State.DISARMED, within=5)
+            await world.reaches(State.ARMED, State.DISARMED)
             (why,) = {why for state, why in world.history if state is State.DISARMED}
             assert why == f"ValidatingAdmissionPolicyBinding {DELETE_GUARD} was missing and was just put back"
             with pytest.raises(Disarmed, match="put back"):
@@ -267,7 +267,7 @@ def test_a_policy_made_weaker_is_overwritten_whole_though_the_canary_is_still_ke
                 await world.client.merge_patch(
                     VALIDATING_ADMISSION_POLICIES, DELETE_GUARD, None, {"spec": weakening}, manager="somebody"
                 )
-            await world.reaches(State.ARMED, State.DISARMED, within=5)
+            await world.reaches(State.ARMED, State.DISARMED)
             await world.reaches(State.ARMED, State.DISARMED, State.ARMED)
             assert await world.spec() == before
 
@@ -282,7 +282,7 @@ def test_the_limit_of_envprov_itself_is_only_reported(lonely: Cluster) -> None:
             async def is_reported() -> bool:
                 return bool(arming.drift)
 
-            await eventually_async(is_reported, within=5)
+            await eventually_async(is_reported)
             assert f"{SELF_LIMIT} is missing" in arming.drift[0]
             assert arming.state is State.ARMED
             assert await world.client.get(VALIDATING_ADMISSION_POLICY_BINDINGS, SELF_LIMIT) is None
@@ -299,7 +299,7 @@ def test_a_policy_that_works_no_more_is_noticed_by_the_probe_alone(lonely: Clust
         async def is_noticed() -> bool:
             return "would let go of ServiceAccount envprov-system/guard-canary" in (await arming.check() or "")
 
-        await eventually_async(is_noticed, within=5)
+        await eventually_async(is_noticed)
         with pytest.raises(Disarmed, match=r"would let go.*envprov manifests"):
             await arming.require()
         assert arming.state is State.DISARMED

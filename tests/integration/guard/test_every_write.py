@@ -17,10 +17,10 @@ import pytest
 
 from envprov.domain.desired import Identity
 from envprov.domain.guard import Policy
-from envprov.domain.holds import GUARD, POLICY, SHARED, USED, Account, Hold, Holder, read_holds
+from envprov.domain.holds import GUARD, HUSK, POLICY, SHARED, STATE, USED, Account, Hold, Holder, read_holds
 from envprov.kube.client import Connection, KubeClient, Object
 from envprov.kube.holds import Holds
-from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
+from envprov.kube.resources import NAMESPACES, ROLE_BINDINGS, SERVICE_ACCOUNTS
 from envprov.kube.transport import Request
 from tests.cluster import Cluster
 from tests.eventually import eventually_async
@@ -34,7 +34,18 @@ from tests.integration.guard.sharers import (
     make_environment,
     take_down,
 )
-from tests.integration.guard.worlds import MANAGER, SINCE, keys_on, make_account, manifest, put, read, tell
+from tests.integration.guard.worlds import (
+    MANAGER,
+    PATIENCE,
+    SINCE,
+    keys_on,
+    make_account,
+    manifest,
+    put,
+    read,
+    tell,
+    uid_of,
+)
 from tests.integration.records import install_definition, let_go
 
 PASSES = 3
@@ -86,7 +97,7 @@ def _is_write(request: Request) -> bool:
 @asynccontextmanager
 async def mortal(cluster: Cluster, dies_at: int | None = None, *, is_late: bool = False) -> AsyncIterator[Mortal]:
     """Open a client of somebody who is killed."""
-    async with Mortal.connect(Connection(cluster.kubeconfig)) as client:
+    async with Mortal.connect(Connection(cluster.kubeconfig), timeout=PATIENCE) as client:
         client.dies_at, client.is_late = dies_at, is_late
         yield client
 
@@ -211,11 +222,34 @@ class Stage:
         await eventually_async(is_furnished, message="no default ServiceAccount appears")
         return identity
 
+    async def lend(self, identity: Identity) -> Account:
+        """Let somebody elsewhere use an account of an environment, which so becomes a husk on its way down."""
+        lent = await make_account(self.client, identity.namespace, "bot")
+        borrower = binding(self.shared, lent)
+        borrower["metadata"]["name"] = identity.name
+        await self.client.create(borrower, manager=MANAGER)
+        return lent
+
     async def serve(self, who: KubeClient, identity: Identity) -> None:
-        """Take an environment down, with Kubernetes doing its part."""
-        await take_down(
-            controller(self.cluster, who, self.control), identity, lambda: self.client.end(identity.namespace)
-        )
+        """Take an environment down; Kubernetes does its part, and who uses what is in a husk gives that up."""
+
+        async def tend() -> None:
+            home = await self.client.get(NAMESPACES, identity.namespace)
+            if home is not None and home["metadata"]["labels"].get(STATE) == HUSK:
+                found = await self.client.get(ROLE_BINDINGS, identity.name, self.shared)
+                if found is not None:
+                    uid = found["metadata"]["uid"]
+                    await self.client.delete(ROLE_BINDINGS, identity.name, self.shared, uid=uid)
+            await self.client.end(identity.namespace)
+
+        await take_down(controller(self.cluster, who, self.control), identity, tend)
+
+    async def assert_kept_while_it_is_lent(self, identity: Identity, lent: Account, uid: str) -> None:
+        """As long as somebody elsewhere uses the account, it is there as it was, in a Namespace that is Active."""
+        if await self.client.get(ROLE_BINDINGS, identity.name, self.shared) is not None:
+            found, home = await read(self.client, lent)
+            assert found["metadata"]["uid"] == uid
+            assert "deletionTimestamp" not in {**found["metadata"], **home["metadata"]}
 
     async def assert_held_while_it_is_there(self, identity: Identity) -> None:
         """As long as the namespace is not on its way out, both accounts are held: what is in it may use them."""
@@ -279,6 +313,40 @@ def test_a_teardown_cut_off_at_any_write_ends_as_one_that_is_not(
             gone = await asyncio.gather(*(survived(number) for number in range(len(undisturbed.writes))))
         # Exactly once on each of the two accounts, and nobody else's.
         assert ends.counts == {identity.holder.key: 2 for identity in (whole, *gone)}
+
+    told(guarded, records, story)
+
+
+def test_a_husk_cut_off_at_any_write_keeps_what_others_use_and_then_goes(guarded: Cluster, records: str) -> None:
+    # What the one had in mind is lost with it, so after one write is also before the next.
+    async def story(client: Namespaces) -> None:
+        async with staged(guarded, client, records) as (stage, stays, ends):
+            ours = controller(guarded, client, records)
+
+            async def survived(number: int | None) -> tuple[Identity, list[str]]:
+                identity = await stage.environment(f"lends-{number}", ours)
+                lent = await stage.lend(identity)
+                uid = await uid_of(client, lent)
+                await ask_for_the_end(client, identity)
+                async with mortal(guarded, number, is_late=True) as first:
+                    await until_killed(stage.serve(first, identity))
+                assert first.is_dead == (number is not None), first.writes
+                await stage.assert_held_while_it_is_there(identity)
+                await stage.assert_kept_while_it_is_lent(identity, lent, uid)
+                await stage.serve(client, identity)
+                await stage.assert_gone(identity, stays)
+                return identity, first.writes
+
+            whole, writes = await survived(None)
+            home = f"/api/v1/namespaces/{whole.namespace}"
+            assert [write for write in writes if "envprov-husk" in write] == [
+                f"PATCH {home}/resourcequotas/envprov-husk",
+                f"DELETE {home}/resourcequotas/envprov-husk",
+            ]
+            # From then on all goes, as above.
+            own = writes.index(f"DELETE {home}/resourcequotas/envprov-husk") + 1
+            gone = await asyncio.gather(*(survived(number) for number in range(own)))
+        assert ends.counts == {identity.holder.key: 2 for identity in (whole, *(one for one, _ in gone))}
 
     told(guarded, records, story)
 

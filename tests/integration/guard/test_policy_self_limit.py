@@ -215,6 +215,10 @@ def test_a_controller_that_may_do_everything_is_refused_when_it(world: World, wh
         pytest.param(("delete sa default -n OWN", None), id="deletes one inside"),
         pytest.param(("patch ns TEAM", annotated(**{f"{PREFIX}2": "{}"})), id="holds a Namespace"),
         pytest.param(("patch ns TEAM", annotated(**{**dict.fromkeys(HELD), RELEASED: None})), id="releases its hold"),
+        pytest.param(
+            ("patch ns TEAM", annotated(**{f"{PREFIX}{number:016}": "{}" for number in range(500)})),
+            id="puts 500 holds on at once",
+        ),
         pytest.param(("patch ns THEIRS", annotated(**{f"{PREFIX}2": "{}"})), id="holds another installation's"),
         pytest.param(("patch sa ci -n TEAM", annotated(**{f"{PREFIX}2": "{}"})), id="holds an account"),
         pytest.param(

@@ -22,7 +22,7 @@ from envprov.kube.client import Connection, KubeClient
 from envprov.kube.holds import Holds
 from envprov.kube.resources import NAMESPACES, SERVICE_ACCOUNTS
 from tests.cluster import Cluster
-from tests.integration.guard.worlds import MANAGER, arm, held_by, make_account, manifest, put
+from tests.integration.guard.worlds import MANAGER, PATIENCE, arm, held_by, make_account, manifest, put
 
 PAIRS = 2000
 TRIES = 2000
@@ -35,8 +35,8 @@ REFUSED = "ValidatingAdmissionPolicy 'envprov-delete-guard'"
 async def servers(lonely: Cluster, twin: Cluster) -> AsyncIterator[tuple[KubeClient, KubeClient]]:
     """Clients of both API servers, with writes going on all the time."""
     async with (
-        KubeClient.connect(Connection(lonely.kubeconfig)) as one,
-        KubeClient.connect(Connection(twin.kubeconfig)) as other,
+        KubeClient.connect(Connection(lonely.kubeconfig), timeout=PATIENCE) as one,
+        KubeClient.connect(Connection(twin.kubeconfig), timeout=PATIENCE) as other,
     ):
         enough = asyncio.Event()
         async with asyncio.TaskGroup() as writing:

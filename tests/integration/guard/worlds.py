@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from envprov.domain.errors import Forbidden
@@ -20,6 +20,8 @@ from tests.eventually import eventually_async
 
 MANAGER = "envprov-test"
 SINCE = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+PATIENCE = timedelta(minutes=1)
+"""For an answer: of dozens of writers of one object the last waits long, on a busy computer longer than usual."""
 Story = Callable[[KubeClient], Coroutine[Any, Any, None]]
 
 
@@ -27,7 +29,7 @@ def tell(cluster: Cluster, story: Story, *, kind: type[KubeClient] = KubeClient)
     """Run a story with a client of the administrator."""
 
     async def run() -> None:
-        async with kind.connect(Connection(cluster.kubeconfig)) as client:
+        async with kind.connect(Connection(cluster.kubeconfig), timeout=PATIENCE) as client:
             await story(client)
 
     asyncio.run(run())

@@ -12,7 +12,7 @@ import pytest
 
 from envprov.domain.errors import ConfigError, LeadershipLost
 from envprov.kube.client import Connection, KubeClient
-from envprov.kube.lease import LeaderElection
+from envprov.kube.lease import LEASE_DURATION, LeaderElection
 from envprov.kube.resources import LEASES
 from tests.cluster import Cluster
 from tests.eventually import eventually_async
@@ -121,7 +121,7 @@ def test_a_leader_that_ends_hands_over_at_once(cluster: Cluster, control_namespa
             with pytest.raises(asyncio.CancelledError):
                 await first
             await work.reaches(("a", "begins"), ("a", "ends"), ("b", "begins"))
-            assert work.moments[2] - work.moments[1] < 2
+            assert work.moments[2] - work.moments[1] < DURATION.total_seconds()
             lease = await spec(client, control_namespace)
             assert (lease["holderIdentity"], lease["leaseTransitions"]) == ("b", 1)
             await ended(second)
@@ -148,7 +148,9 @@ def test_a_lease_that_was_written_meanwhile_is_handed_back_all_the_same(
     asyncio.run(story())
 
 
-def test_the_default_times_hand_over_within_two_seconds(cluster: Cluster, control_namespace: str) -> None:
+def test_the_default_times_hand_over_long_before_the_lease_has_run_out(
+    cluster: Cluster, control_namespace: str
+) -> None:
     async def story() -> None:
         async with connected(cluster) as client:
             work = Work()
@@ -161,7 +163,7 @@ def test_the_default_times_hand_over_within_two_seconds(cluster: Cluster, contro
             await asyncio.sleep(0.5)
             await ended(first)
             await work.reaches(("a", "begins"), ("a", "ends"), ("b", "begins"))
-            assert work.moments[2] - work.moments[1] < 2.2
+            assert work.moments[2] - work.moments[1] < LEASE_DURATION.total_seconds() / 2
             await ended(second)
 
     asyncio.run(story())
@@ -198,8 +200,8 @@ def test_a_killed_leader_is_replaced_after_the_duration(cluster: Cluster, contro
             proxy.blocked = True  # not even a last word
             await kill(task)
             await work.reaches(("a", "begins"), ("a", "ends"), ("b", "begins"))
-            waited = work.moments[2] - work.moments[1]
-            assert DURATION.total_seconds() - 1 < waited < DURATION.total_seconds() + 1.5
+            # The last renewal was a moment before, and however late that was, not before the deadline for it.
+            assert work.moments[2] - work.moments[1] > (DURATION - DEADLINE).total_seconds()
             assert (await spec(client, control_namespace))["leaseTransitions"] == 1
             await ended(second)
 
@@ -232,12 +234,24 @@ def test_a_short_outage_is_survived(cluster: Cluster, control_namespace: str) ->
     async def story() -> None:
         async with FaultProxy(cluster.kubeconfig) as proxy, KubeClient.connect(proxy.connection) as client:
             work = Work()
-            task = asyncio.create_task(candidate(client, control_namespace, "a").lead(work.of("a")))
+            election = LeaderElection(client, namespace=control_namespace, name="test", identity="a", retry=RETRY)
+            task = asyncio.create_task(election.lead(work.of("a")))
             await work.reaches(("a", "begins"))
-            for status in (500, 429, 503):
-                proxy.order(Order(status, method="PATCH"))
+            orders = [Order(status, method="PATCH") for status in (500, 429, 503)]
+            for order in orders:
+                proxy.order(order)
             proxy.cut()
-            await asyncio.sleep(DURATION.total_seconds() * 1.5)
+
+            async def is_over() -> bool:
+                return not any(order.times for order in orders)
+
+            await eventually_async(is_over)
+            before = await election.holder()
+
+            async def is_renewed() -> bool:
+                return await election.holder() != before
+
+            await eventually_async(is_renewed, message="it gave up")
             assert work.diary == [("a", "begins")]
             assert not task.done()
             await ended(task)
@@ -254,7 +268,7 @@ def test_a_lease_that_was_taken_by_force_stops_the_work(cluster: Cluster, contro
             body = {"spec": {"holderIdentity": "somebody"}}
             await client.merge_patch(LEASES, "test", control_namespace, body, manager="envprov-test")
             with pytest.raises(LeadershipLost, match="somebody else took it"):
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, 30)
             assert work.diary == [("a", "begins"), ("a", "ends")]
             # What is somebody else's is not handed back.
             assert (await spec(client, control_namespace))["holderIdentity"] == "somebody"
@@ -275,7 +289,7 @@ def test_a_lease_that_was_deleted_is_made_again(cluster: Cluster, control_namesp
             async def is_back() -> bool:
                 return await client.get(LEASES, "test", control_namespace) is not None
 
-            await eventually_async(is_back, within=5)
+            await eventually_async(is_back)
             assert work.diary == [("a", "begins")]
             await ended(task)
 

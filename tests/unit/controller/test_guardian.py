@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -95,8 +96,9 @@ class FakeEdge:
     async def acquire(self, acquire: Acquire) -> None:
         self._do("acquire", acquire.guarded)
 
-    async def release(self, release: Release) -> None:
-        self._do("release", release.guarded)
+    async def release(self, releases: Sequence[Release]) -> None:
+        many = f" {len(releases)} times" if len(releases) > 1 else ""
+        self._do("release", releases[0].guarded, many)
 
     async def mark_used(self, guarded: Guarded) -> None:
         self._do("mark", guarded)
@@ -111,8 +113,8 @@ class FakeEdge:
     async def tell(self, guarded: Guarded, reason: str, message: str) -> None:
         self.told.append((guarded.account.name, reason, message))
 
-    def _do(self, verb: str, guarded: Guarded) -> None:
-        words = f"{verb} {guarded.account.name}"
+    def _do(self, verb: str, guarded: Guarded, more: str = "") -> None:
+        words = f"{verb} {guarded.account.name}{more}"
         self.done.append(words)
         if words in self.refuses:
             raise self.refuses[words]
@@ -350,6 +352,43 @@ def test_what_could_not_be_released_is_tried_again() -> None:
     assert World(edge).look(4) == ["armed?", "release deployer"]
 
 
+def test_many_holds_of_one_account_go_together_and_each_is_counted() -> None:
+    holders = tuple(replace(BINDING, uid=f"uid-{number}") for number in range(250))
+    world = World(FakeEdge((shared("deployer", *holders),)))
+    assert world.look(2) == [
+        "armed?",
+        "release deployer 100 times",
+        "release deployer 100 times",
+        "release deployer 50 times",
+    ]
+    assert world.gauge("releases_total") == 250
+
+
+def test_accounts_of_several_namespaces_do_not_wait_for_each_other() -> None:
+    """Those of one namespace wait for each other, and no more than eight are worked on at once."""
+    accounts = tuple(
+        replace(one, account=Account(f"shared-{number:02}", one.account.name))
+        for number in range(20)
+        for one in forgotten("one", "two")
+    )
+    edge, under_way, most = FakeEdge(accounts), Counter[str](), 0
+
+    async def release(releases: Sequence[Release]) -> None:
+        nonlocal most
+        namespace = releases[0].guarded.account.namespace
+        under_way[namespace] += 1
+        assert under_way[namespace] == 1
+        most = max(most, under_way.total())
+        await asyncio.sleep(0)
+        under_way[namespace] -= 1
+
+    edge.release = release  # type: ignore[method-assign]
+    world = World(edge)
+    world.look(2)
+    assert world.gauge("releases_total") == 40
+    assert most == 8
+
+
 # --- Events
 
 
@@ -456,7 +495,7 @@ def run(world: World, script: Callable[[asyncio.Event], object], *, within: floa
 
 def test_it_stops_when_told_and_leaves_nothing_under_way() -> None:
     world = World(FakeEdge())
-    run(world, lambda stop: asyncio.get_running_loop().call_later(0.05, stop.set), within=1)
+    run(world, lambda stop: asyncio.get_running_loop().call_later(0.05, stop.set), within=20)
     assert world.edge.looked == 1
 
 

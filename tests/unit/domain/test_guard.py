@@ -21,6 +21,7 @@ from envprov.domain.guard import (
     Grace,
     Guarded,
     Kept,
+    Policy,
     Release,
     Review,
     Verdict,
@@ -778,6 +779,15 @@ def test_a_hold_that_several_accounts_carry_is_a_reason_for_each() -> None:
     verdict = classify([guarded(APP, held(RUNNER)), guarded(second, held(RUNNER))], graph())
     assert [kept.account for kept in verdict.kept] == [APP, second]
     assert len(verdict.why) == 2
+
+
+@pytest.mark.parametrize("policy", [KEEP, DELETE_WITH_LAST_USER])
+def test_an_adopted_account_stays_until_somebody_ends_that_and_the_command_is_named(policy: Policy) -> None:
+    adopted = guarded(APP, shared=True, policy=policy)
+    expected = f"its adoption with policy {policy}, which `envprov guard release env-a/app` ends"
+    verdict = classify([adopted, guarded(Account("env-a", "default"))], graph())
+    assert verdict == Verdict("Husk", (Kept(APP, (expected,)),), (f"ServiceAccount app is kept by {expected}",))
+    assert classify([replace(adopted, released=True)], graph()).plan == "Full"
 
 
 def test_an_incomplete_graph_blocks_and_says_why() -> None:
