@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import structlog
 
+from envprov.controller.first import first
 from envprov.controller.metrics import GuardMetrics
 from envprov.domain.errors import EnvprovError, HoldLost
 from envprov.domain.guard import Absence, Acquire, Grace, Guarded, Release, Review, review
@@ -150,9 +150,9 @@ class Guardian:
                 # A bug here must not stop the environments from being served.
                 self._metrics.bugs.inc()
                 log.exception("guard pass failed")
-            await _first(stop.wait(), asyncio.sleep(SPACING.total_seconds()))
+            await first(stop.wait(), asyncio.sleep(SPACING.total_seconds()))
             rest = max(pause - SPACING, timedelta(0)).total_seconds()
-            await _first(stop.wait(), self._woken.wait(), asyncio.sleep(rest))
+            await first(stop.wait(), self._woken.wait(), asyncio.sleep(rest))
 
     async def look(self) -> bool:
         """
@@ -279,14 +279,3 @@ def _together(releases: Iterable[Release]) -> list[tuple[Release, ...]]:
     for release in releases:
         found.setdefault((release.guarded.account, release.from_account), []).append(release)
     return [tuple(some[begin : begin + TOGETHER]) for some in found.values() for begin in range(0, len(some), TOGETHER)]
-
-
-async def _first(*awaitables: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(tasks)
