@@ -52,9 +52,7 @@ def test_pods_end_while_their_rights_still_stand(shop: Shop, commits: Commits) -
     namespace = shop.up("feature/order", commits(1))["status"]["namespace"]
     assert shop.delete("feature/order", commits(1)) == 202
     shop.gone("feature/order")
-    log = shop.installation.cluster.audit_log
-    assert log is not None
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    entries = shop.installation.cluster.audit(namespace)
     mine = [entry for entry in entries if entry.get("objectRef", {}).get("namespace") == namespace]
 
     def moments(resource: str, verbs: set[str]) -> list[datetime]:

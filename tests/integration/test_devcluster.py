@@ -499,11 +499,9 @@ def _kill(pid: int) -> None:
 
 
 def _audited(cluster: Cluster, verb: str, resource: str, namespace: str) -> list[dict[str, Any]]:
-    assert cluster.audit_log
-    events = (json.loads(line) for line in cluster.audit_log.read_text().splitlines() if namespace in line)
     return [
         event
-        for event in events
+        for event in cluster.audit(namespace)
         if event["verb"] == verb and event.get("objectRef", {}).get("resource") == resource
         if event["objectRef"].get("namespace") == namespace
     ]

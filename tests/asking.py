@@ -1,0 +1,201 @@
+"""
+Answers of the API server, in kubectl's words, without a process.
+
+Tests ask again and again until something is so, and a process for each question took a third of a test run. What is
+not simple, and every error, is left to kubectl itself: so its words stay its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind is asked for."""
+
+    root: str
+    plural: str
+    name: str
+    is_global: bool = False
+
+    def path(self, namespace: str | None, name: str = "") -> str:
+        """Path of one object, or of all; *namespace* is None for those of every namespace."""
+        where = "" if self.is_global or namespace is None else f"/namespaces/{namespace}"
+        return f"{self.root}{where}/{self.plural}" + (f"/{name}" if name else "")
+
+    @property
+    def api_version(self) -> str:
+        """As in a manifest."""
+        return self.root.removeprefix("/apis/").removeprefix("/api/")
+
+    @property
+    def named(self) -> str:
+        """As ``-o name`` has it, before the slash."""
+        group = self.api_version.rpartition("/")[0]
+        return self.name.lower() + (f".{group}" if group else "")
+
+
+def _kinds(root: str, names: str, *, is_global: bool = False) -> dict[str, Kind]:
+    """Kinds of a group by all that they are called: ``Kind plural [short name...]``, separated by commas."""
+    found = {}
+    for words in (entry.split() for entry in names.split(",")):
+        kind = Kind(root, words[1], words[0], is_global)
+        found |= dict.fromkeys([words[0].lower(), *words[1:]], kind)
+    return found
+
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+KINDS = (
+    _kinds("/api/v1", "Namespace namespaces ns, Node nodes no, PersistentVolume persistentvolumes pv", is_global=True)
+    | _kinds("/api/v1", "ServiceAccount serviceaccounts sa, ConfigMap configmaps cm, Secret secrets, Pod pods po")
+    | _kinds("/api/v1", "Service services svc, ResourceQuota resourcequotas quota, LimitRange limitranges limits")
+    | _kinds(
+        "/api/v1", "PersistentVolumeClaim persistentvolumeclaims pvc, ReplicationController replicationcontrollers rc"
+    )
+    | _kinds("/apis/apps/v1", "Deployment deployments deploy, ReplicaSet replicasets rs, StatefulSet statefulsets sts")
+    | _kinds("/apis/apps/v1", "DaemonSet daemonsets ds")
+    | _kinds("/apis/batch/v1", "Job jobs, CronJob cronjobs cj")
+    | _kinds("/apis/networking.k8s.io/v1", "Ingress ingresses ing, NetworkPolicy networkpolicies netpol")
+    | _kinds("/apis/coordination.k8s.io/v1", "Lease leases")
+    | _kinds(RBAC, "Role roles, RoleBinding rolebindings")
+    | _kinds(RBAC, "ClusterRole clusterroles, ClusterRoleBinding clusterrolebindings", is_global=True)
+    | _kinds(ADMISSION, "ValidatingAdmissionPolicy validatingadmissionpolicies", is_global=True)
+    | _kinds(ADMISSION, "ValidatingAdmissionPolicyBinding validatingadmissionpolicybindings", is_global=True)
+    | _kinds("/apis/envprov.io/v1alpha1", "Environment environments env, Project projects eproj")
+)
+_FIELD = re.compile(r"jsonpath=\{((?:\.[A-Za-z]+)+)\}")
+
+
+def answer(kubeconfig: Path, arguments: Sequence[str]) -> str | None:
+    """
+    Answer ``kubectl ARGUMENTS`` as kubectl would.
+
+    Args:
+        kubeconfig: The cluster, and who asks.
+        arguments: What kubectl is asked.
+
+    Returns:
+        What it would print; None if that is to be found out by asking it.
+
+    """
+    question = _Question.read(arguments)
+    if question is None or not kubeconfig.is_file():
+        return None
+    client = _client(kubeconfig, kubeconfig.stat().st_mtime_ns)
+    try:
+        return question.ask(client) if client else None
+    except httpx.TransportError:
+        return None
+
+
+@cache
+def _client(kubeconfig: Path, _written: int) -> httpx.Client | None:
+    """Connections to a cluster, kept for as long as the tests run; None if this is not a development cluster's own."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    if [len(config[part]) for part in ("clusters", "users", "contexts")] != [1, 1, 1]:
+        return None
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    if (set(cluster), set(user)) != ({"certificate-authority", "server"}, {"client-certificate", "client-key"}):
+        return None
+    tls = ssl.create_default_context(cafile=str(kubeconfig.parent / cluster["certificate-authority"]))
+    tls.load_cert_chain(kubeconfig.parent / user["client-certificate"], kubeconfig.parent / user["client-key"])
+    agent = {"User-Agent": "kubectl"}
+    return httpx.Client(base_url=cluster["server"], verify=tls, trust_env=False, timeout=30, headers=agent)
+
+
+@dataclass
+class _Question:
+    """A ``kubectl get`` that is simple enough."""
+
+    kinds: Sequence[Kind]
+    name: str = ""
+    namespace: str | None = "default"
+    selector: str = ""
+    output: str = ""
+    may_be_absent: bool = False
+
+    @classmethod
+    def read(cls, arguments: Sequence[str]) -> _Question | None:
+        """Read what kubectl is asked; None if this is not simple."""
+        words, found = list(arguments), cls(())
+        if words[:1] != ["get"]:
+            return None
+        plain = []
+        for word in (rest := iter(words[1:])):
+            match word:
+                case "-n":
+                    found.namespace = next(rest, "")
+                case "-l":
+                    found.selector = next(rest, "")
+                case "-o":
+                    found.output = next(rest, "")
+                case "-A":
+                    found.namespace = None
+                case "--ignore-not-found":
+                    found.may_be_absent = True
+                case _:
+                    plain.append(word)
+        what, _, found.name = plain[0].partition("/") if plain else ("", "", "")
+        if len(plain) == 2 and not found.name:
+            found.name = plain[1]
+        elif len(plain) != 1:
+            return None
+        named = what.split(",")
+        found.kinds = [KINDS[one] for one in named if one in KINDS]
+        is_simple = len(found.kinds) == len(named) and (len(named) == 1 or not found.name)
+        return found if is_simple and not found.name.startswith("-") and found._can_be_said() else None
+
+    def _can_be_said(self) -> bool:
+        return self.output in {"json", "name"} or bool(self.name and _FIELD.fullmatch(self.output))
+
+    def ask(self, client: httpx.Client) -> str | None:
+        """Ask the API server; None if kubectl has to be asked after all."""
+        found: list[Item] = []
+        for kind in self.kinds:
+            query = {"labelSelector": self.selector} if self.selector else {}
+            got = client.get(kind.path(self.namespace, self.name), params=query)
+            if got.status_code == httpx.codes.NOT_FOUND and self.name and self.may_be_absent:
+                return ""
+            if got.status_code != httpx.codes.OK:
+                return None
+            items = [got.json()] if self.name else got.json()["items"]
+            found += [{"apiVersion": kind.api_version, "kind": kind.name} | item for item in items]
+        return self._say(found)
+
+    def _say(self, items: Iterable[Item]) -> str | None:
+        if self.output == "name":
+            by_kind = {kind.name: kind.named for kind in self.kinds}
+            return "".join(f"{by_kind[item['kind']]}/{item['metadata']['name']}\n" for item in items)
+        found = list(items)
+        if field := _FIELD.fullmatch(self.output):
+            return _scalar(found[0], field[1].split(".")[1:])
+        for item in found:
+            item["metadata"].pop("managedFields", None)
+        told = found[0] if self.name else {"apiVersion": "v1", "items": found, "kind": "List"}
+        return json.dumps(told, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _scalar(item: Mapping[str, Any], path: Sequence[str]) -> str | None:
+    """Return what a path leads to, as kubectl prints it; None for what is not a word, a number or nothing."""
+    found: Any = item
+    for name in path:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(name, "")
+        if found == "":
+            return ""
+    return json.dumps(found) if isinstance(found, (bool, int)) else found if isinstance(found, str) else None
