@@ -37,7 +37,7 @@ class Cluster:
 
     def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 - as in subprocess
         """
-        Run kubectl as the administrator.
+        Ask kubectl as the administrator; what is simple is answered without starting it.
 
         Returns:
             Its output; with ``check=False`` followed by what it said on stderr.

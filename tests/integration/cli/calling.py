@@ -14,6 +14,7 @@ from typing import Any
 
 from envprov.domain.names import slug
 from tests.cluster import Cluster
+from tests.integration.cli import warm
 
 ENVPROV = Path(sys.executable).parent / "envprov"
 ROOT = Path(__file__).parents[3]
@@ -43,16 +44,8 @@ class Cli:
 
     def call(self, *arguments: str, folder: Path | None = None) -> Ended:
         """Call envprov, and wait for its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=folder or self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        arguments = tuple(self.command(*arguments)[1:])
+        return warm.call(ENVPROV, arguments, folder or self.folder, self.environment())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Call envprov, and let it run."""
