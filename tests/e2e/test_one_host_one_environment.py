@@ -98,7 +98,7 @@ def test_two_branches_with_one_host_have_it_one_after_the_other(
 
     assert shop.delete(won, commits(1 if won == "feature/a" else 2)) == 202
     shop.gone(won)
-    now = shop.ready(lost, within=20)
+    now = shop.ready(lost)
     assert reserved(shop) == {host: holder(now)}
     assert ingresses(shop) == {now["status"]["namespace"]}
 
