@@ -58,6 +58,7 @@ def _kinds(root: str, names: str, *, is_global: bool = False) -> dict[str, Kind]
 
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
+EXTENSIONS = "/apis/apiextensions.k8s.io/v1"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 KINDS = (
     _kinds("/api/v1", "Namespace namespaces ns, Node nodes no, PersistentVolume persistentvolumes pv", is_global=True)
@@ -75,30 +76,36 @@ KINDS = (
     | _kinds(RBAC, "ClusterRole clusterroles, ClusterRoleBinding clusterrolebindings", is_global=True)
     | _kinds(ADMISSION, "ValidatingAdmissionPolicy validatingadmissionpolicies", is_global=True)
     | _kinds(ADMISSION, "ValidatingAdmissionPolicyBinding validatingadmissionpolicybindings", is_global=True)
+    | _kinds(EXTENSIONS, "CustomResourceDefinition customresourcedefinitions crd", is_global=True)
     | _kinds("/apis/envprov.io/v1alpha1", "Environment environments env, Project projects eproj")
 )
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FIELD = re.compile(r"jsonpath=\{((?:\.[A-Za-z]+)+)\}")
 
 
-def answer(kubeconfig: Path, arguments: Sequence[str]) -> str | None:
+def answer(kubeconfig: Path, arguments: Sequence[str], given: str | None = None) -> str | None:
     """
     Answer ``kubectl ARGUMENTS`` as kubectl would.
 
     Args:
         kubeconfig: The cluster, and who asks.
         arguments: What kubectl is asked.
+        given: What it is given to read.
 
     Returns:
-        What it would print; None if that is to be found out by asking it: nothing has been changed then.
+        What it would print; None if that is to be found out by asking it.
 
     """
-    question = _Question.read(arguments) or _write(arguments)
+    question = _Question.read(arguments) or _write(arguments) if given is None else _Apply.read(arguments, given)
     if question is None or not kubeconfig.is_file():
         return None
     client = _client(kubeconfig, kubeconfig.stat().st_mtime_ns)
     try:
         return question.ask(client) if client else None
-    except httpx.ConnectError:
+    except httpx.TransportError:
+        # What may have been done once already is not done again.
+        if isinstance(question, _Write):
+            raise
         return None
 
 
@@ -167,10 +174,7 @@ class _Question:
         found: list[Item] = []
         for kind in self.kinds:
             query = {"labelSelector": self.selector} if self.selector else {}
-            try:
-                got = client.get(kind.path(self.namespace, self.name), params=query)
-            except httpx.TransportError:
-                return None
+            got = client.get(kind.path(self.namespace, self.name), params=query)
             if got.status_code == httpx.codes.NOT_FOUND and self.name and self.may_be_absent:
                 return ""
             if got.status_code != httpx.codes.OK:
@@ -247,3 +251,39 @@ def _write(arguments: Sequence[str]) -> _Write | None:
             return _Write("PATCH", path, body, said, manager="kubectl-patch", content_type=media)
         case _:
             return None
+
+
+@dataclass
+class _Apply:
+    """Manifests of simple kinds, to be applied on the server's side."""
+
+    manifests: Sequence[Item]
+    is_forced: bool
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], given: str) -> _Apply | None:
+        """Read what is to be applied; None if this is not simple."""
+        force = ("--force-conflicts",)
+        if tuple(arguments) not in {("apply", "--server-side", *more, "-f", "-") for more in ((), force)}:
+            return None
+        documents = [document for document in yaml.load_all(given, _LOADER) if document]
+        found = [item for one in documents for item in (one["items"] if one["kind"] == "List" else [one])]
+        known = [KINDS.get(item["kind"].lower()) for item in found]
+        is_simple = all(
+            kind and kind.api_version == item["apiVersion"] and "name" in item["metadata"]
+            for kind, item in zip(known, found, strict=True)
+        )
+        return cls(found, "--force-conflicts" in arguments) if is_simple else None
+
+    def ask(self, client: httpx.Client) -> str | None:
+        """Apply them; None if one was refused, so that kubectl can say how."""
+        query = {"fieldManager": "kubectl", "force": json.dumps(self.is_forced), "fieldValidation": "Strict"}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        said = []
+        for item in self.manifests:
+            kind, metadata = KINDS[item["kind"].lower()], item["metadata"]
+            path = kind.path(metadata.get("namespace", "default"), metadata["name"])
+            if not client.patch(path, content=json.dumps(item), params=query, headers=headers).is_success:
+                return None
+            said.append(f"{kind.named}/{metadata['name']} serverside-applied\n")
+        return "".join(said)

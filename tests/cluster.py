@@ -45,7 +45,7 @@ class Cluster:
         Raises:
             AssertionError: It failed and *check* is set; with its words.
         """
-        if input is None and (answer := asking.answer(self.kubeconfig, args)) is not None:
+        if (answer := asking.answer(self.kubeconfig, args, input)) is not None:
             return answer
         result = subprocess.run(
             [self.binaries / "kubectl", "--kubeconfig", self.kubeconfig, *args],

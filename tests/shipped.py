@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -295,8 +296,13 @@ def install(cluster: Cluster, namespace: str) -> None:
 
 def manifests_for(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """What ``k8s/`` has, for one control namespace."""
-    rendered = yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "k8s")))
-    return [_moved(manifest, namespace) for manifest in rendered]
+    return [_moved(manifest, namespace) for manifest in json.loads(_rendered(cluster))]
+
+
+@cache
+def _rendered(cluster: Cluster) -> str:
+    """Render once what ``k8s/`` has; as text, for whoever reads it changes it."""
+    return json.dumps(list(yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "k8s")))))
 
 
 def _moved(manifest: dict[str, Any], namespace: str) -> dict[str, Any]:

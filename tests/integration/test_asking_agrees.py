@@ -95,6 +95,12 @@ def test_what_is_changed_is_what_kubectl_would_change(cluster: Cluster, furnishe
     assert told("create", "namespace", name) == f"namespace/{name} created\n"
     assert told("delete", "namespace", name, "--wait=false", "--ignore-not-found") == f'namespace "{name}" deleted\n'
     assert told("delete", "namespace", "nobody", "--wait=false", "--ignore-not-found") == ""
+    manifests = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": furnished}}]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    apply = ("apply", "--server-side", "-f", "-")
+    assert asking.answer(cluster.kubeconfig, apply, listed) == "configmap/new serverside-applied\n"
+    assert asking.answer(cluster.kubeconfig, apply, listed.replace("v1", "v2")) is None
+    assert asking.answer(cluster.kubeconfig, apply, listed.replace('"new"', '"New"')) is None
     patch = ("patch", "cm", "one", "-n", furnished, "--type=merge", "-p", '{"data":{"a":"b"}}')
     assert told(*patch) == "configmap/one patched\n"
     assert json.loads(cluster.kubectl("get", "cm", "one", "-n", furnished, "-o", "json"))["data"]["a"] == "b"
