@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,15 @@ KINDS = (
     | _kinds(EXTENSIONS, "CustomResourceDefinition customresourcedefinitions crd", is_global=True)
     | _kinds("/apis/envprov.io/v1alpha1", "Environment environments env, Project projects eproj")
 )
+_WITH_VALUE = {
+    "-n": "namespace",
+    "--namespace": "namespace",
+    "-o": "output",
+    "--output": "output",
+    "-l": "labelSelector",
+    "--field-selector": "fieldSelector",
+}
+_WITHOUT_VALUE = {"-A", "--ignore-not-found"}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FIELD = re.compile(r"jsonpath=\{((?:\.[A-Za-z]+)+)\}")
 
@@ -131,40 +140,32 @@ class _Question:
     kinds: Sequence[Kind]
     name: str = ""
     namespace: str | None = "default"
-    selector: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
     may_be_absent: bool = False
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> _Question | None:
         """Read what kubectl is asked; None if this is not simple."""
-        words, found = list(arguments), cls(())
-        if words[:1] != ["get"]:
-            return None
-        plain = []
-        for word in (rest := iter(words[1:])):
-            match word:
-                case "-n":
-                    found.namespace = next(rest, "")
-                case "-l":
-                    found.selector = next(rest, "")
-                case "-o":
-                    found.output = next(rest, "")
-                case "-A":
-                    found.namespace = None
-                case "--ignore-not-found":
-                    found.may_be_absent = True
-                case _:
-                    plain.append(word)
-        what, _, found.name = plain[0].partition("/") if plain else ("", "", "")
-        if len(plain) == 2 and not found.name:
-            found.name = plain[1]
-        elif len(plain) != 1:
-            return None
-        named = what.split(",")
-        found.kinds = [KINDS[one] for one in named if one in KINDS]
-        is_simple = len(found.kinds) == len(named) and (len(named) == 1 or not found.name)
-        return found if is_simple and not found.name.startswith("-") and found._can_be_said() else None
+        options, plain = {}, []
+        for word in (rest := iter(arguments)):
+            if word in _WITH_VALUE:
+                options[_WITH_VALUE[word]] = next(rest, "")
+            elif word in _WITHOUT_VALUE:
+                options[word] = word
+            else:
+                plain.append(word)
+        what, _, name = "/".join(plain[1:]).partition("/")
+        kinds = [KINDS[one] for one in what.split(",") if one in KINDS]
+        query = {key: options[key] for key in ("labelSelector", "fieldSelector") if key in options}
+        is_simple = (
+            plain[:1] == ["get"]
+            and len(kinds) == len(what.split(","))
+            and (not name or (len(kinds) == 1 and not query and "/" not in name))
+        )
+        namespace = None if "-A" in options else options.get("namespace", "default")
+        found = cls(kinds, name, namespace, query, options.get("output", ""), "--ignore-not-found" in options)
+        return found if is_simple and not name.startswith("-") and found._can_be_said() else None
 
     def _can_be_said(self) -> bool:
         return self.output in {"json", "name"} or bool(self.name and _FIELD.fullmatch(self.output))
@@ -173,8 +174,7 @@ class _Question:
         """Ask the API server; None if kubectl has to be asked after all."""
         found: list[Item] = []
         for kind in self.kinds:
-            query = {"labelSelector": self.selector} if self.selector else {}
-            got = client.get(kind.path(self.namespace, self.name), params=query)
+            got = client.get(kind.path(self.namespace, self.name), params=self.query)
             if got.status_code == httpx.codes.NOT_FOUND and self.name and self.may_be_absent:
                 return ""
             if got.status_code != httpx.codes.OK:
@@ -188,8 +188,8 @@ class _Question:
             by_kind = {kind.name: kind.named for kind in self.kinds}
             return "".join(f"{by_kind[item['kind']]}/{item['metadata']['name']}\n" for item in items)
         found = list(items)
-        if field := _FIELD.fullmatch(self.output):
-            return _scalar(found[0], field[1].split(".")[1:])
+        if path := _FIELD.fullmatch(self.output):
+            return _scalar(found[0], path[1].split(".")[1:])
         for item in found:
             item["metadata"].pop("managedFields", None)
         told = found[0] if self.name else {"apiVersion": "v1", "items": found, "kind": "List"}
