@@ -7,6 +7,7 @@ time. What is not simple, and every error, is left to kubectl itself: so its wor
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import ssl
@@ -88,6 +89,7 @@ _WITH_VALUE = {
     "--field-selector": "fieldSelector",
 }
 _WITHOUT_VALUE = {"-A", "--ignore-not-found"}
+_LIST = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FIELD = re.compile(r"jsonpath=\{((?:\.[A-Za-z]+)+)\}")
 
@@ -130,7 +132,9 @@ def _client(kubeconfig: Path, _written: int) -> httpx.Client | None:
     tls = ssl.create_default_context(cafile=str(kubeconfig.parent / cluster["certificate-authority"]))
     tls.load_cert_chain(kubeconfig.parent / user["client-certificate"], kubeconfig.parent / user["client-key"])
     agent = {"User-Agent": "kubectl"}
-    return httpx.Client(base_url=cluster["server"], verify=tls, trust_env=False, timeout=30, headers=agent)
+    client = httpx.Client(base_url=cluster["server"], verify=tls, trust_env=False, timeout=30, headers=agent)
+    atexit.register(client.close)
+    return client
 
 
 @dataclass
@@ -192,7 +196,7 @@ class _Question:
             return _scalar(found[0], path[1].split(".")[1:])
         for item in found:
             item["metadata"].pop("managedFields", None)
-        told = found[0] if self.name else {"apiVersion": "v1", "items": found, "kind": "List"}
+        told = found[0] if self.name else _LIST | {"items": found}
         return json.dumps(told, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
 
 

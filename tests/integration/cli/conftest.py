@@ -31,6 +31,7 @@ def cli(cluster: Cluster, control_namespace: str, definitions: None, tmp_path: P
     """Yield a person who is an administrator, where both kinds are installed."""
     person = Cli(cluster, control_namespace, tmp_path, cluster.kubeconfig)
     yield person
+    person.end()
     # There is no controller that would let the records go, and with them the namespace.
     for item in person.get("env"):
         released = ("patch", "env", item["metadata"]["name"], "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
