@@ -28,7 +28,7 @@ def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> 
             for entry in item.get("status", {}).get("conditions", [])
         )
 
-    eventually(lambda: ready() == COUNT, within=180, message=f"not all of {COUNT} are Ready")
+    eventually(lambda: ready() == COUNT, within=240, every=0.5, message=f"not all of {COUNT} are Ready")
     mine = [item for item in shop.installation.environments() if item["spec"]["project"] == shop.name]
     assert len({item["status"]["namespace"] for item in mine}) == COUNT
     found = json.loads(shop.installation.cluster.kubectl("get", "deploy", "-A", "-o", "json"))["items"]
@@ -42,6 +42,7 @@ def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> 
     eventually(
         lambda: not [item for item in shop.installation.environments() if item["spec"]["project"] == shop.name],
         within=240,
+        every=0.5,
         message="not all are gone",
     )
     left = shop.installation.cluster.kubectl("get", "ns", "-l", f"envprov.io/project={shop.name}", "-o", "name")

@@ -83,7 +83,6 @@ def test_namespace_with_a_finalizer_of_others_is_named(shop: Shop, commits: Comm
     assert shop.delete("feature/held", commits(1)) == 202
     eventually(
         lambda: any("example.com/theirs" in entry for entry in waiting(shop, "feature/held")),
-        within=60,
         message="the finalizer was not named",
     )
     assert (
