@@ -51,7 +51,7 @@ class Kind:
 
 def _kinds(root: str, names: str, *, is_global: bool = False) -> dict[str, Kind]:
     """Kinds of a group by all that they are called: ``Kind plural [short name...]``, separated by commas."""
-    found = {}
+    found: dict[str, Kind] = {}
     for words in (entry.split() for entry in names.split(",")):
         kind = Kind(root, words[1], words[0], is_global)
         found |= dict.fromkeys([words[0].lower(), *words[1:]], kind)
@@ -161,7 +161,7 @@ class _Question:
                 plain.append(word)
         what, _, name = "/".join(plain[1:]).partition("/")
         kinds = [KINDS[one] for one in what.split(",") if one in KINDS]
-        query = {key: options[key] for key in ("labelSelector", "fieldSelector") if key in options}
+        query: dict[str, str] = {key: options[key] for key in ("labelSelector", "fieldSelector") if key in options}
         is_simple = (
             plain[:1] == ["get"]
             and len(kinds) == len(what.split(","))
