@@ -23,7 +23,7 @@ def definitions(cluster: Cluster) -> None:
     for what in ("crds", "rbac-environment.yaml"):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / what))
     for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=120s")
 
 
 @pytest.fixture

@@ -544,7 +544,7 @@ def test_who_may_not_is_told_so_in_the_servers_words(cluster: Cluster, control_n
 
 def test_a_full_quota_is_forbidden(cluster: Cluster, control_namespace: str) -> None:
     cluster.kubectl("-n", control_namespace, "create", "quota", "q", "--hard=count/configmaps=0")
-    cluster.kubectl("-n", control_namespace, "wait", "quota/q", "--for=jsonpath={.status.hard}", "--timeout=30s")
+    cluster.kubectl("-n", control_namespace, "wait", "quota/q", "--for=jsonpath={.status.hard}", "--timeout=120s")
 
     async def story(client: KubeClient) -> None:
         with pytest.raises(Forbidden, match="exceeded quota: q"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-import socket
 import time
 from contextlib import suppress
 from itertools import pairwise
@@ -23,6 +22,7 @@ from envprov.kube.environments import Environments
 from tests import payloads
 from tests.integration.records import install_definition, let_go, project
 from tests.integration.webhooks.receiving import HEADERS, NAME, TOKEN, Hasty, receiving, request_head, status_of
+from tests.ports import quiet_port
 from webhooks.app import ReceiverSettings, create_app
 from webhooks.serve import Listening, serve
 
@@ -338,7 +338,7 @@ def test_a_request_in_work_is_finished_when_the_receiver_is_told_to_stop(cluster
             app = create_app(
                 Waiting(client, namespace), lambda: [project()], settings, CollectorRegistry(), asyncio.Event().wait
             )
-            port = _free_port()
+            port = quiet_port()
             running = asyncio.create_task(serve(app, Listening(port=port), stop))
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
                 await asyncio.sleep(0)
@@ -349,9 +349,3 @@ def test_a_request_in_work_is_finished_when_the_receiver_is_told_to_stop(cluster
                 await running
 
     asyncio.run(story())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
