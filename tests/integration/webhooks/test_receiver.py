@@ -127,8 +127,10 @@ def test_a_body_that_is_too_large_is_refused_and_not_kept(cluster: Cluster, name
             assert (await receiver.post(_chunks(10), **{"Content-Length": str(10 * MIB)})).status_code == 413
             assert (await receiver.post(_chunks(10))).status_code == 413
             for _ in range(5):
-                answer = await receiver.post(_chunks(60), **{"X-Gitlab-Token": "wrong"})
-                assert answer.status_code == 401
+                # Who takes too long to send it is hung up on, and may not get to read the answer.
+                with suppress(httpx.TransportError):
+                    answer = await receiver.post(_chunks(60), **{"X-Gitlab-Token": "wrong"})
+                    assert answer.status_code == 401
             assert peak_mib() - before < 20
 
     asyncio.run(story())
