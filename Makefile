@@ -42,7 +42,7 @@ check: $(VENV)/ready ## format, lint, types, layers
 	@$(BIN)/shellcheck k8s/devcluster/build k8s/devcluster/cluster
 
 test: check binaries ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not bench"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not bench"
 
 demo: $(VENV)/ready binaries ## a branch comes and goes, on a real control plane (KEEP=1 leaves it running)
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo

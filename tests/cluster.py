@@ -11,6 +11,9 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tests import asking
 
 SCRIPTS = Path(__file__).parent.parent / "k8s" / "devcluster"
 BUILD = SCRIPTS / "build"
@@ -34,7 +37,7 @@ class Cluster:
 
     def kubectl(self, *args: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 - as in subprocess
         """
-        Run kubectl as the administrator.
+        Ask kubectl as the administrator; what is simple is answered without starting it.
 
         Returns:
             Its output; with ``check=False`` followed by what it said on stderr.
@@ -42,6 +45,8 @@ class Cluster:
         Raises:
             AssertionError: It failed and *check* is set; with its words.
         """
+        if (answer := asking.answer(self.kubeconfig, args, input)) is not None:
+            return answer
         result = subprocess.run(
             [self.binaries / "kubectl", "--kubeconfig", self.kubeconfig, *args],
             input=input,
@@ -56,6 +61,21 @@ class Cluster:
         if result.returncode:
             raise AssertionError(f"kubectl {' '.join(args)}: exit {result.returncode}: {result.stderr.strip()}")
         return result.stdout
+
+    def audit_lines(self, *words: str) -> list[str]:
+        """
+        Entries of the audit log that contain all of some words, the oldest first.
+
+        A request is in it a moment after its answer; an entry that is only half written is left out.
+        """
+        assert self.audit_log is not None, "this cluster has no audit log that a test can read"
+        wanted = [word.encode() for word in words]
+        with self.audit_log.open("rb") as log:
+            return [line.decode() for line in log if line.endswith(b"\n") and all(word in line for word in wanted)]
+
+    def audit(self, *words: str) -> list[dict[str, Any]]:
+        """Entries of the audit log that contain all of some words, read."""
+        return [json.loads(line) for line in self.audit_lines(*words)]
 
     def discard(self, namespace: str) -> None:
         """Delete a namespace, guarded or not, without waiting until it is gone."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 def eventually(
     fact: Callable[[], T | None],
     *,
-    within: float = 30.0,
+    within: float = 60.0,
     every: float = 0.05,
     message: str = "it did not become true",
 ) -> T:
@@ -52,7 +52,7 @@ def eventually(
 async def eventually_async(
     fact: Callable[[], Awaitable[T | None]],
     *,
-    within: float = 30.0,
+    within: float = 60.0,
     every: float = 0.05,
     message: str = "it did not become true",
 ) -> T:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,13 @@ class Process:
     @property
     def port(self) -> int:
         """Port that it listens on, once it does."""
-        return eventually(self._port, within=30, message="the process does not listen")
+        return eventually(self._port, message="the process does not listen")
 
     def ready(self) -> Process:
         """Wait until it says that it is ready; returns itself."""
         port = self.port
         eventually(
             lambda: httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200,
-            within=30,
             message="the process is not ready",
         )
         return self
@@ -231,7 +231,7 @@ class Installation:
             f"http://127.0.0.1:{receiver.port}/webhooks/gitlab",
             json=payload,
             headers={"X-Gitlab-Token": TOKEN, "X-Gitlab-Event": "Push Hook"},
-            timeout=10,
+            timeout=60,
         )
 
     def namespaces(self) -> set[str]:
@@ -298,13 +298,18 @@ def install(cluster: Cluster, namespace: str) -> None:
     for group in (shared, own):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=yaml.safe_dump_all(group))
     for crd in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=120s")
 
 
 def manifests_for(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """What ``k8s/`` has, for one control namespace."""
-    rendered = yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "k8s")))
-    return [_moved(manifest, namespace) for manifest in rendered]
+    return [_moved(manifest, namespace) for manifest in json.loads(_rendered(cluster))]
+
+
+@cache
+def _rendered(cluster: Cluster) -> str:
+    """Render once what ``k8s/`` has; as text, for whoever reads it changes it."""
+    return json.dumps(list(yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "k8s")))))
 
 
 def _moved(manifest: dict[str, Any], namespace: str) -> dict[str, Any]:

@@ -96,19 +96,19 @@ class Shop:
         """Delete a branch; returns the answer's status."""
         return self._deliver(push_deleted(branch, commit, project_id=7, path=self.path))
 
-    def up(self, branch: str, commit: str, within: float = 60) -> dict[str, Any]:
+    def up(self, branch: str, commit: str, within: float = 120) -> dict[str, Any]:
         """Push a new branch and wait until it is Ready; returns its Environment."""
         assert self.create(branch, commit) == 202
         return self.ready(branch, commit, within)
 
-    def ready(self, branch: str, commit: str | None = None, within: float = 60) -> dict[str, Any]:
+    def ready(self, branch: str, commit: str | None = None, within: float = 120) -> dict[str, Any]:
         """Wait until a branch is Ready; returns its Environment."""
         eventually(lambda: is_ready(self.record(branch), commit), within=within, message=f"{branch} is not Ready")
         found = self.record(branch)
         assert found is not None
         return found
 
-    def gone(self, branch: str, within: float = 60) -> None:
+    def gone(self, branch: str, within: float = 120) -> None:
         """Wait until nothing of a branch is left."""
         eventually(lambda: self.record(branch) is None, within=within, message=f"{branch} is still there")
 

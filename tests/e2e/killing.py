@@ -170,7 +170,7 @@ def killing(own: Installation, executioner: E) -> Iterator[tuple[E, Path]]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(stand()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield executioner, paths[0]
     finally:

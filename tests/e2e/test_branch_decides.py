@@ -98,7 +98,6 @@ def test_a_folder_that_is_not_there_is_said(installation: Installation, gitlab: 
             accepted(installation.environment_of("without"))["message"]
             or condition(installation.environment_of("without") or {}, "Ready")["message"]
         ),
-        within=60,
     )
     assert "deploy/chart" in message
 
@@ -131,7 +130,6 @@ def test_a_wrong_file_from_the_beginning_stops_before_anything_is_made(
             and accepted(item)["reason"] == "InvalidBranchFile"
             and item
         ),
-        within=60,
     )
     assert found
     assert "line 1" in accepted(found)["message"]
@@ -151,7 +149,6 @@ def test_with_gitlab_down_what_runs_goes_on_running(
         installation.cluster.kubectl("delete", "limitrange", "--all", "-n", namespace)
         eventually(
             lambda: "envprov" in installation.cluster.kubectl("get", "limitrange", "-n", namespace, "-o", "name"),
-            within=60,
             message="drift is not put back while GitLab is down",
         )
     finally:

@@ -23,7 +23,7 @@ def test_new_environment_waits_and_then_comes_up(shop: Shop, commits: Commits) -
         record = shop.record(BRANCH)
         return record is not None and record["metadata"]["uid"] != old["metadata"]["uid"]
 
-    eventually(renewed, within=60, message="the branch did not come back")
+    eventually(renewed, message="the branch did not come back")
     new = shop.ready(BRANCH, commits(2))
     new_uid = shop.installation.cluster.kubectl("get", "ns", namespace, "-o", "jsonpath={.metadata.uid}")
     assert new["status"]["namespace"] == namespace

@@ -17,19 +17,14 @@ WARNED = {"warnOnly": ["SizeExceeded"]}
 """What a plan would refuse, so that the quota must."""
 
 
-def requests(shop: Shop) -> list[dict[str, Any]]:
-    log = shop.installation.cluster.audit_log
-    assert log is not None, "this cluster has no audit log that a test can read"
-    return [json.loads(line) for line in log.read_text().splitlines()]
-
-
 def moment(entry: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(entry["requestReceivedTimestamp"])
 
 
 def test_quota_and_limits_come_before_the_first_pod(shop: Shop, commits: Commits) -> None:
     namespace = shop.up("feature/first-pod", commits(1))["status"]["namespace"]
-    mine = [entry for entry in requests(shop) if entry.get("objectRef", {}).get("namespace") == namespace]
+    entries = shop.installation.cluster.audit(namespace)
+    mine = [entry for entry in entries if entry.get("objectRef", {}).get("namespace") == namespace]
 
     def first(resource: str, verbs: set[str], subresource: str | None = None) -> datetime:
         return min(

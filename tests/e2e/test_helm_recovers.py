@@ -90,7 +90,7 @@ def test_upgrade_that_was_killed(shop: Shop, commits: Commits) -> None:
     shop.installation.project(shop.name, values={"extra": [hook("pre-upgrade", hangs=True)]})
     kill_helm(shop, namespace_of(shop), "upgrade", "pending-upgrade")
     shop.installation.project(shop.name, values={"extra": [], "message": "after the accident"})
-    eventually(lambda: status_of(shop, namespace_of(shop)) == "deployed", within=60, message="it is still stuck")
+    eventually(lambda: status_of(shop, namespace_of(shop)) == "deployed", message="it is still stuck")
     shop.ready(BRANCH, commits(1))
     assert message_of(shop, namespace_of(shop)) == "after the accident"
 
@@ -102,14 +102,14 @@ def test_uninstall_that_was_killed(make_shop: Callable[..., Shop], commits: Comm
     assert shop.delete(BRANCH, commits(1)) == 202
     kill_helm(shop, namespace, "uninstall", "uninstalling")
     # The next try meets the same hook: what hangs is the pod that no node takes, until somebody lets it go.
-    eventually(lambda: helm_of(namespace, "uninstall"), within=60, message="Helm was not started again")
+    eventually(lambda: helm_of(namespace, "uninstall"), message="Helm was not started again")
     kubectl = shop.installation.cluster.kubectl
     eventually(
         lambda: kubectl("get", "job", "-n", namespace, "-o", "name", check=False).strip(), message="there is no hook"
     )
     kubectl("label", "node", "--all", "there-is=no-such-node", "--overwrite")
     try:
-        shop.gone(BRANCH, within=90)
+        shop.gone(BRANCH)
     finally:
         kubectl("label", "node", "--all", "there-is-")
 
@@ -157,5 +157,5 @@ def test_rollback_that_was_killed(shop: Shop, controller: Process, commits: Comm
         controller.popen.send_signal(signal.SIGCONT)
     os.waitpid(pid, 0)
     shop.installation.project(shop.name, values={"extra": []})
-    eventually(lambda: status_of(shop, namespace) == "deployed", within=60, message="it is still stuck")
+    eventually(lambda: status_of(shop, namespace) == "deployed", message="it is still stuck")
     shop.ready(BRANCH, commits(1))

@@ -68,7 +68,7 @@ class Repo:
             if item["spec"]["project"] == self.name and "deletionTimestamp" not in item["metadata"]
         }
 
-    def becomes(self, expected: dict[str, str], within: float = 60) -> None:
+    def becomes(self, expected: dict[str, str], within: float = 120) -> None:
         """Wait until exactly these are on record."""
         eventually(lambda: self.heads() == expected, within=within, message=f"not in step: {self.synced()}")
 
@@ -90,7 +90,7 @@ class Repo:
             assert told == reason
             return True
 
-        eventually(said, within=60, message="the Project does not say so")
+        eventually(said, message="the Project does not say so")
 
     def sweeps(self) -> int:
         """How many sweeps of it have ended, well or not."""
@@ -101,7 +101,7 @@ class Repo:
     def swept(self, times: int) -> None:
         """Wait for so many sweeps more."""
         until = self.sweeps() + times
-        eventually(lambda: self.sweeps() >= until, within=60, message="it is not swept")
+        eventually(lambda: self.sweeps() >= until, message="it is not swept")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_without_a_single_delivery_environments_come_and_change_and_go(forge: Fo
     names = [f"event/{number:04}" for number in range(1, 6)]
     heads = forge.gitlab.create_branches(repo.path, names)
     repo.becomes(heads)
-    eventually(lambda: forge.installation.is_ready(names[0]), within=60, message="not ready")
+    eventually(lambda: forge.installation.is_ready(names[0]), message="not ready")
     moved = forge.gitlab.push(repo.path, names[0], {"more": "text"})
     forge.gitlab.delete_branch(repo.path, names[1])
     del heads[names[1]]
@@ -143,7 +143,7 @@ def test_a_branch_that_is_taken_down_stays_down_until_the_next_push(forge: Forge
     repo.swept(3)
     assert repo.heads() == {"b": heads["b"]}
     moved = forge.gitlab.push(repo.path, "a", {"more": "text"})
-    repo.becomes({"a": moved, "b": heads["b"]}, within=90)
+    repo.becomes({"a": moved, "b": heads["b"]})
 
 
 # --- Nothing is deleted because of an answer that is not GitLab's word for it
@@ -181,7 +181,7 @@ def test_no_error_deletes_anything_and_the_condition_says_why(
         assert repo.heads() == heads
     finally:
         forge.gitlab.mend()
-    repo.becomes({"b": heads["b"]}, within=90)  # GitLab is well again, and the branch is really gone
+    repo.becomes({"b": heads["b"]})  # GitLab is well again, and the branch is really gone
 
 
 def test_half_a_list_deletes_nothing(forge: Forge) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.e2e.conftest import Shop
 from tests.eventually import eventually
 
@@ -13,6 +15,7 @@ Commits = Callable[[int], str]
 COUNT = 50
 
 
+@pytest.mark.timeout(900)
 def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> None:
     shop = make_shop(values={"message": "{branch} at {revision}"})
     branches = [f"event/{number:04}" for number in range(COUNT)]
@@ -28,7 +31,7 @@ def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> 
             for entry in item.get("status", {}).get("conditions", [])
         )
 
-    eventually(lambda: ready() == COUNT, within=180, message=f"not all of {COUNT} are Ready")
+    eventually(lambda: ready() == COUNT, within=400, every=0.5, message=f"not all of {COUNT} are Ready")
     mine = [item for item in shop.installation.environments() if item["spec"]["project"] == shop.name]
     assert len({item["status"]["namespace"] for item in mine}) == COUNT
     found = json.loads(shop.installation.cluster.kubectl("get", "deploy", "-A", "-o", "json"))["items"]
@@ -41,7 +44,8 @@ def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> 
     assert answers == [202] * COUNT
     eventually(
         lambda: not [item for item in shop.installation.environments() if item["spec"]["project"] == shop.name],
-        within=240,
+        within=400,
+        every=0.5,
         message="not all are gone",
     )
     left = shop.installation.cluster.kubectl("get", "ns", "-l", f"envprov.io/project={shop.name}", "-o", "name")

@@ -59,7 +59,7 @@ def test_environment_under_another_name_is_refused(shop: Shop) -> None:
         }
     )
     shop.installation.cluster.kubectl(
-        "wait", "env", f"mine-{shop.name}", "-n", shop.installation.namespace, "--timeout=20s",
+        "wait", "env", f"mine-{shop.name}", "-n", shop.installation.namespace, "--timeout=60s",
         "--for=jsonpath={.status.conditions[?(@.type=='Accepted')].reason}=NameTaken",
     )  # fmt: skip
     assert f"env-mine-{shop.name}" not in shop.installation.cluster.kubectl("get", "ns", "-o", "name")

@@ -84,7 +84,7 @@ def test_two_branches_with_one_host_have_it_one_after_the_other(
                 return first, second
         return None
 
-    won, lost = eventually(settled, within=60, message="not one of them has won")
+    won, lost = eventually(settled, message="not one of them has won")
     winner, loser = shop.record(won), shop.record(lost)
     assert winner is not None
     assert loser is not None
@@ -98,7 +98,7 @@ def test_two_branches_with_one_host_have_it_one_after_the_other(
 
     assert shop.delete(won, commits(1 if won == "feature/a" else 2)) == 202
     shop.gone(won)
-    now = shop.ready(lost, within=20)
+    now = shop.ready(lost)
     assert reserved(shop) == {host: holder(now)}
     assert ingresses(shop) == {now["status"]["namespace"]}
 
@@ -111,15 +111,13 @@ def test_a_host_that_a_new_revision_gives_up_is_free_once_that_is_in_force(
     own = f"{before['metadata']['name']}.dev.example.com"
     assert reserved(shop) == {host: holder(before), own: holder(before)}
     assert shop.create("feature/b", commits(2)) == 202
-    eventually(
-        lambda: "HostTaken" in json.dumps(shop.record("feature/b")), within=60, message="two have one host at once"
-    )
+    eventually(lambda: "HostTaken" in json.dumps(shop.record("feature/b")), message="two have one host at once")
     rules = [
         {"branches": ["feature/a"], "values": {"extra": [ingress(f"new-{host}")]}},
         {"branches": ["*"]},
     ]
     shop.installation.project(shop.name, host="{slug}.dev.example.com", values={"extra": [ingress(host)]}, rules=rules)
-    after = shop.ready("feature/b", within=60)
+    after = shop.ready("feature/b")
     eventually(
         lambda: (
             reserved(shop)
@@ -150,7 +148,7 @@ def test_nobody_takes_a_host_below_the_name_of_another_environment(
         found = condition(record, "Accepted") if record else {"reason": ""}
         return found["message"] if found["reason"] == "HostTaken" else ""
 
-    said = eventually(refused, within=60, message="nobody minds")
+    said = eventually(refused, message="nobody minds")
     assert f"branch feature/a of Project {shop.name} (Environment {name})" in said
     assert reserved(shop) == {}
 

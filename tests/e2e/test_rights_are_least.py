@@ -243,9 +243,9 @@ def work(there: Installation, commits: Commits) -> None:
     rest(there, shop, name)
     assert shop.delete("feature/all", commits(2)) == 202
     assert shop.create("feature/all", commits(3)) == 202
-    shop.ready("feature/all", commits(3), within=90)
+    shop.ready("feature/all", commits(3))
     there.project("shop", branchFile=UNREAD, values={"extra": WANTING}, rules=[{"branches": ["*"]}])
-    eventually(lambda: "MissingConfigMap" in json.dumps(there.environments()), within=60, message="nothing was missed")
+    eventually(lambda: "MissingConfigMap" in json.dumps(there.environments()), message="nothing was missed")
     greedy = {"values": {"replicas": 50}, "checks": {"warnOnly": ["SizeExceeded"]}}
     there.project("shop", branchFile=UNREAD, rules=[{"branches": ["*"]}], **greedy)
     eventually(
@@ -254,7 +254,7 @@ def work(there: Installation, commits: Commits) -> None:
     there.project(
         "shop", branchFile=UNREAD, rules=[{"branches": ["*"], "lifetime": {"kind": "expire-after", "idle": "PT1S"}}]
     )
-    shop.gone("feature/all", within=90)
+    shop.gone("feature/all")
     controller.stop()
     receiver.stop()
 
@@ -270,11 +270,10 @@ def rest(there: Installation, shop: Shop, name: str) -> None:
         kubectl(*environment, json.dumps({"spec": {"asleep": asleep}}))
         eventually(
             lambda reason=reason: condition(shop.record("feature/all") or {}, "Ready")["reason"] == reason,  # type: ignore[misc]
-            within=60,
             message=f"it is not {reason}",
         )
     kubectl("delete", "job", "endless", "-n", name)
-    shop.ready("feature/all", within=60)
+    shop.ready("feature/all")
 
 
 def sweep(there: Installation) -> None:
@@ -314,16 +313,14 @@ def guard(there: Installation, shop: Shop, commits: Commits) -> None:
         kubectl("delete", *both)
         eventually(lambda both=both: kubectl("get", *both), message=f"{name} was not put back")  # type: ignore[misc]
     assert borrower.delete("feature/guarded", commits(5)) == 202
-    borrower.gone("feature/guarded", within=90)
+    borrower.gone("feature/guarded")
     gone = ("get", "sa", "deployer", "-n", "shared", "--ignore-not-found")
-    eventually(lambda: kubectl(*gone) == "", within=60, message="the shared account outlived its last user")
+    eventually(lambda: kubectl(*gone) == "", message="the shared account outlived its last user")
 
 
 @pytest.mark.parametrize("account", [CONTROLLER, RECEIVER])
 def test_each_right_is_used_and_none_is_missing(busy: Installation, account: str) -> None:
-    assert busy.cluster.audit_log is not None, "this cluster has no audit log that a test can read"
     manifests = manifests_for(busy.cluster, busy.namespace)
-    lines = busy.cluster.audit_log.read_text().splitlines()
-    found = rbac.compare(manifests, lines, rbac.Account(busy.namespace, account))
+    found = rbac.compare(manifests, busy.cluster.audit_lines(), rbac.Account(busy.namespace, account))
     assert [str(right) for right in found.missing] == []
     assert [str(right) for right in found.unused] == []

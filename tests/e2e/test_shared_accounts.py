@@ -86,7 +86,7 @@ def test_five_environments_share_accounts_until_the_last_is_gone(
     for number, branch in enumerate(BRANCHES):
         assert shop.create(branch, commits(number)) == 202
     for number, branch in enumerate(BRANCHES):
-        shop.ready(branch, commits(number), within=90)
+        shop.ready(branch, commits(number))
     uids = {name: (account(cluster, shared, name) or {})["metadata"]["uid"] for name in policies}
 
     def assert_held_by(left: list[str]) -> None:
@@ -111,7 +111,7 @@ def test_five_environments_share_accounts_until_the_last_is_gone(
     assert live is not None
     assert live["metadata"]["uid"] == uids["deployer"]
     assert holders(cluster, shared, "deployer") == set()
-    eventually(lambda: account(cluster, shared, "preview") is None, within=60, message="it outlived its last user")
+    eventually(lambda: account(cluster, shared, "preview") is None, message="it outlived its last user")
 
 
 def test_a_project_that_wants_an_account_kept_is_heard_although_it_is_held_long_since(
@@ -217,7 +217,7 @@ def test_missing_shared_account_is_named_and_waited_for(
 
     eventually(waits, message="nobody said what is missing")
     shop.installation.cluster.kubectl("create", "serviceaccount", "late", "-n", shared)
-    shop.ready("feature/early", commits(1), within=60)
+    shop.ready("feature/early", commits(1))
 
 
 def test_environment_whose_account_others_use_becomes_a_husk(
@@ -238,7 +238,7 @@ def test_environment_whose_account_others_use_becomes_a_husk(
         said = condition(record or {}, "TeardownBlocked")
         return record if said["reason"] == "HeldByOthers" else None
 
-    record = eventually(husk, within=60, message="it did not become a husk")
+    record = eventually(husk, message="it did not become a husk")
     said = condition(record, "TeardownBlocked")["message"]
     assert "RoleBinding" in said
     assert shared in said
@@ -250,7 +250,7 @@ def test_environment_whose_account_others_use_becomes_a_husk(
         labels = json.loads(cluster.kubectl("get", "ns", namespace, "-o", "json"))["metadata"]["labels"]
         return left == ["configmap/kube-root-ca.crt"] and labels.get("envprov.io/state") == "husk"
 
-    eventually(hollow, within=60, message="the husk is not empty")
+    eventually(hollow, message="the husk is not empty")
     assert (account(cluster, namespace, "bot") or {})["metadata"]["uid"] == uid
     assert cluster.kubectl("get", "ns", namespace, "-o", "jsonpath={.status.phase}") == "Active"
     assert "yes" in _as_bearer(cluster, token, "auth", "can-i", "get", "configmaps", "-n", shared)

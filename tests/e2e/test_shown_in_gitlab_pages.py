@@ -123,12 +123,11 @@ def test_a_branch_is_shown_from_its_first_commit_to_its_end(
         assert "success" in {one["status"] for one in state["statuses"]}
         return True
 
-    eventually(is_shown, within=60, message="GitLab does not show it")
+    eventually(is_shown, message="GitLab does not show it")
     before = len(gitlab.requests())
     gitlab.comment(shop, iid, "/envprov extend 3d")
     eventually(
         lambda: len(bodies(gitlab, shop)) > 1,
-        within=60,
         message="the command is not answered",
     )
     found = installation.environment_of("feature/x")
@@ -139,22 +138,20 @@ def test_a_branch_is_shown_from_its_first_commit_to_its_end(
     gitlab.comment(shop, iid, "/envprov redeploy")
     eventually(
         lambda: (installation.environment_of("feature/x") or {})["status"]["release"]["revision"] == revision + 1,
-        within=60,
         message="the same commit is not deployed once more",
     )
-    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="not Ready again")
+    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), message="not Ready again")
     gitlab.comment(shop, iid, "/envprov sleep")
-    eventually(lambda: says(gitlab, shop, "is asleep.**"), within=60, message="the note does not say that it sleeps")
+    eventually(lambda: says(gitlab, shop, "is asleep.**"), message="the note does not say that it sleeps")
     (deployment,) = [one for one in gitlab.state(shop)["deployments"] if one["sha"] == head][-1:]
     assert deployment["status"] == "success"
     gitlab.comment(shop, iid, "/envprov wake")
-    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), within=60, message="it does not wake")
-    eventually(lambda: says(gitlab, shop, "is ready.**"), within=60, message="the note does not say that it is ready")
+    eventually(lambda: is_ready(installation.environment_of("feature/x"), head), message="it does not wake")
+    eventually(lambda: says(gitlab, shop, "is ready.**"), message="the note does not say that it is ready")
     gitlab.delete_branch(shop, "feature/x")
     eventually(lambda: installation.environment_of("feature/x") is None, within=90, message="it is still there")
     eventually(
         lambda: not ours(gitlab, shop) and any("is gone" in body for body in bodies(gitlab, shop)),
-        within=60,
         message="GitLab still shows it",
     )
 
@@ -169,7 +166,6 @@ def test_who_has_not_the_role_is_told_so_and_nothing_happens(
     gitlab.comment(shop, iid, "/envprov down", user="passer-by")
     eventually(
         lambda: any("Developer" in body or "developer" in body for body in bodies(gitlab, shop)),
-        within=60,
         message="the refusal is not said",
     )
     found = installation.environment_of("feature/y")
@@ -183,10 +179,9 @@ def test_a_restart_writes_nothing_new(installation: Installation, gitlab: GitLab
     head = gitlab.push(shop, "feature/z", {"a": "b"})
     gitlab.open_merge_request(shop, "feature/z")
     eventually(lambda: is_ready(installation.environment_of("feature/z"), head), within=90, message="not Ready")
-    eventually(lambda: any("is ready" in body for body in bodies(gitlab, shop)), within=60, message="no note")
+    eventually(lambda: any("is ready" in body for body in bodies(gitlab, shop)), message="no note")
     eventually(
         lambda: has_been_told(installation.environment_of("feature/z"), head),
-        within=60,
         message="not all that GitLab was told is on record",
     )
     state = gitlab.state(shop)
@@ -196,12 +191,9 @@ def test_a_restart_writes_nothing_new(installation: Installation, gitlab: GitLab
     gitlab.forget_requests()
     installation.processes[-1].stop()
     controller = installation.start_controller().ready()
-    eventually(
-        lambda: any(entry.get("event") == "sweep" for entry in controller.entries()), within=60, message="not at work"
-    )
+    eventually(lambda: any(entry.get("event") == "sweep" for entry in controller.entries()), message="not at work")
     eventually(
         lambda: any(one["method"] == "GET" and "merge_requests" in one["path"] for one in gitlab.requests()),
-        within=60,
         message="the publisher has not looked",
     )
     written = [one for one in gitlab.requests() if one["method"] != "GET" and shop.split("/")[1] in one["path"]]

@@ -184,10 +184,10 @@ def test_all_of_it_sleeps_and_wakes_as_it_was(make_shop: Callable[..., Shop], co
 def rise(yard: Yard, commit: str) -> None:
     """Bring everything up, the autoscaler at work."""
     assert yard.shop.create(yard.branch, commit) == 202
-    eventually(lambda: yard.record["status"].get("release"), within=60, message="no release")
+    eventually(lambda: yard.record["status"].get("release"), message="no release")
     yard.provide()
-    yard.shop.ready(yard.branch, commit, within=90)
-    eventually(lambda: yard.replicas()["auto"] == 2, within=60, message="the autoscaler does not work")
+    yard.shop.ready(yard.branch, commit)
+    eventually(lambda: yard.replicas()["auto"] == 2, message="the autoscaler does not work")
 
 
 def stays_asleep(yard: Yard, commits: Commits) -> None:
@@ -199,7 +199,7 @@ def stays_asleep(yard: Yard, commits: Commits) -> None:
     eventually(lambda: passes(yard) > looked, message="the controller has not looked again")
     assert yard.versions() == settled
     scaler = ("get", "hpa", "auto", "-o", "jsonpath={.status.conditions[*].reason}")
-    eventually(lambda: "ScalingDisabled" in yard.kubectl(*scaler), within=60, message="the autoscaler does not rest")
+    eventually(lambda: "ScalingDisabled" in yard.kubectl(*scaler), message="the autoscaler does not rest")
     assert yard.replicas()["auto"] == 0
     assert yard.shop.push(yard.branch, commits(1), commits(2)) == 202
     eventually(lambda: condition(yard.record, "Deployed")["reason"] == "Asleep", message="no word of the push")
@@ -233,7 +233,6 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
                     process.popen.poll() is not None  # type: ignore[misc]
                     or condition(yard.record, "Ready")["reason"] == until
                 ),
-                within=60,
                 message=f"nothing was written after {executioner.writes[-3:]}",
             )
             down = {item["metadata"]["name"] for item in yard.items("deploy") if item["spec"]["replicas"] == 0}
@@ -248,7 +247,7 @@ def test_it_wakes_as_it_was_though_the_controller_is_killed_after_each_write(
     shop = Shop(own, own.start_receiver().ready(), name)
     eventually(shop.is_known, message="the receiver does not know the Project")
     controller = start(victim=False)
-    shop.up("feature/x", commits(1), within=90)
+    shop.up("feature/x", commits(1))
     yard = Yard(shop, "feature/x", folder)
     yard.kubectl("scale", "deploy/plain", "--replicas=3")
     shop.ready("feature/x", commits(1))

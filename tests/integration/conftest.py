@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.eventually import eventually
+from tests.ports import quiet_port
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,7 @@ def twin(lonely: Cluster) -> Iterator[Cluster]:
     command, environment = (
         (Path("/proc") / pid / part).read_text().strip("\0").split("\0") for part in ("cmdline", "environ")
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = quiet_port()
     own = {"--secure-port": str(port), "--audit-log-path": str(folder / "logs" / "audit-2.log")}
     arguments = [f"{name}={own.get(name, value)}" for name, _, value in (one.partition("=") for one in command[1:])]
     kubeconfig = folder / "kubeconfig-2"

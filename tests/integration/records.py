@@ -25,7 +25,7 @@ FINALIZER = "envprov.io/teardown"
 def install_definition(cluster: Cluster) -> None:
     """Apply the CustomResourceDefinition of Environments, and wait until it is served."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS / "environments.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/environments.envprov.io", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd/environments.envprov.io", "--timeout=120s")
 
 
 def let_go(cluster: Cluster, namespace: str) -> None:

@@ -493,7 +493,7 @@ def answers(cluster: Cluster) -> dict[int, Manifest]:
     """The specs that the API server would store, by number of their row; all asked in one go."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
     for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=120s")
     rows = [*((kind, spec) for kind, spec, _ in ROWS), *LAXER]
     manifests = [
         {

@@ -23,7 +23,7 @@ def definitions(cluster: Cluster) -> None:
     """Both definitions, served."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / "crds"))
     for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=120s")
 
 
 @pytest.mark.parametrize(

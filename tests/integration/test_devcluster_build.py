@@ -180,7 +180,6 @@ def test_a_second_build_waits_for_the_first(workshop: Workshop) -> None:
             try:
                 eventually(
                     lambda: "another build is running; waiting" in (workshop.folder / "second.err").read_text(),
-                    within=10,
                     message="the second does not wait",
                 )
             finally:

@@ -34,7 +34,7 @@ def installation(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s")
     said = cluster.kubectl("apply", "-k", BASE)
     for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=120s")
     yield said
     # The definitions and ClusterRoles stay: others install envprov beside this.
     cluster.kubectl("delete", "clusterrolebinding", "-l", OURS, "--ignore-not-found", "--wait=false")

@@ -14,6 +14,7 @@ from typing import Any
 
 from envprov.domain.names import slug
 from tests.cluster import Cluster
+from tests.integration.cli import warm
 
 ENVPROV = Path(sys.executable).parent / "envprov"
 ROOT = Path(__file__).parents[3]
@@ -32,6 +33,8 @@ class Cli:
         namespace: The control namespace.
         folder: The current folder; also the home of the person.
         kubeconfig: Who the person is.
+        variables: Further variables of the person's shell.
+        started: What was started, to be ended with the test.
 
     """
 
@@ -40,24 +43,17 @@ class Cli:
     folder: Path
     kubeconfig: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list, repr=False)
 
     def call(self, *arguments: str, folder: Path | None = None) -> Ended:
         """Call envprov, and wait for its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=folder or self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        arguments = tuple(self.command(*arguments)[1:])
+        return warm.call(ENVPROV, arguments, folder or self.folder, self.environment())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Call envprov, and let it run."""
-        return subprocess.Popen(
-            self.command(*arguments),
+        """Call envprov, and let it run; Ctrl-C ends it, though it may do nothing to who runs the tests."""
+        process = subprocess.Popen(
+            ["env", "--default-signal=INT", *self.command(*arguments)],
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -65,6 +61,14 @@ class Cli:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what was started and still runs."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command with who calls it and where."""

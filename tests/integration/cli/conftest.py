@@ -23,7 +23,7 @@ def definitions(cluster: Cluster) -> None:
     for what in ("crds", "rbac-environment.yaml"):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s" / what))
     for name in ("environments.envprov.io", "projects.envprov.io"):
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=120s")
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def cli(cluster: Cluster, control_namespace: str, definitions: None, tmp_path: P
     """Yield a person who is an administrator, where both kinds are installed."""
     person = Cli(cluster, control_namespace, tmp_path, cluster.kubeconfig)
     yield person
+    person.end()
     # There is no controller that would let the records go, and with them the namespace.
     for item in person.get("env"):
         released = ("patch", "env", item["metadata"]["name"], "--type=merge", "-p", '{"metadata":{"finalizers":null}}')

@@ -252,7 +252,7 @@ def test_sleep_is_followed_until_all_pods_are_gone(cli: Cli) -> None:
     generation = cli.get("env")[0]["metadata"]["generation"]
     cli.report(name, condition("Ready", "False", "FallingAsleep", "waits until 2 pods are gone", generation))
     cli.report(name, condition("Ready", "False", "Asleep", "scaled to nothing", generation))
-    out, error = waiting.communicate(timeout=60)
+    out, error = waiting.communicate(timeout=120)
     assert (waiting.returncode, out.splitlines()[-1]) == (0, "feature/x is asleep"), error
 
 

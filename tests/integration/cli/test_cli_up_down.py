@@ -82,7 +82,7 @@ def test_a_controller_whose_clock_differs_counts(cli: Cli) -> None:
         return process.poll() is not None
 
     eventually(renewed, every=0.2, message="up does not see that the Lease is renewed")
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 
@@ -141,7 +141,7 @@ def test_in_a_pipe_each_change_is_a_line_until_it_is_ready(led: Cli) -> None:
     led.report(NAME, ACCEPTED, READY, url="https://x.dev.example.com", namespace=f"env-{NAME}")
     assert line(process) == "Ready True Ready https://x.dev.example.com"
     assert line(process) == f"ready: https://x.dev.example.com (namespace env-{NAME})"
-    assert process.communicate(timeout=30) == ("", "")
+    assert process.communicate(timeout=120) == ("", "")
     assert process.returncode == 0
 
 
@@ -190,7 +190,7 @@ def test_an_environment_that_somebody_deletes_meanwhile_is_a_failure(led: Cli) -
     led.report(NAME, STARTING)
     line(process)
     led.cluster.kubectl("delete", "env", NAME, "-n", led.namespace, "--wait=false")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "is being deleted" in said
 
@@ -206,7 +206,7 @@ def test_what_goes_down_comes_back_as_another(led: Cli) -> None:
     eventually(lambda: recorded(led) is None)
     led.record(BRANCH)
     led.report(NAME, READY)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 
@@ -216,7 +216,7 @@ def test_ctrl_c_stops_watching_and_nothing_else(led: Cli) -> None:
     led.report(NAME, STARTING)
     line(process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 3
     assert "it goes on in the cluster" in said
     assert "Traceback" not in said
@@ -242,7 +242,7 @@ def test_the_way_down_is_shown_until_it_is_gone(led: Cli) -> None:
     led.cluster.kubectl("patch", "env", NAME, "-n", led.namespace, "--type=merge", "-p", RELEASED)
     assert line(process) == "Environment Gone Deleted"
     assert line(process) == f"{BRANCH} is gone"
-    assert process.communicate(timeout=30) == ("", "")
+    assert process.communicate(timeout=120) == ("", "")
     assert process.returncode == 0
 
 
@@ -298,7 +298,7 @@ def test_standalone_stopped_says_that_nobody_goes_on(cli: Cli) -> None:
     eventually(lambda: "nobodys" in cli.cluster.kubectl(*told), message="it does not wait for the Secret")
     eventually(lambda: minds(process, signal.SIGTERM), message="it does not mind signals")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 3
     assert "nobody works on it any more" in said
     assert cli.call("down", BRANCH, "--standalone", "--project", "shop").returncode == 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import stat
 import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.eventually import eventually
 from tests.gitlab.driver import GitLabStandIn
 from tests.gitlab.stories import Receiver
 from tests.integration.cli.calling import Cli, Ended, condition
+from tests.ports import quiet_port
 from tests.shipped import Installation, Process, installed
 
 SHOP = "group/shop"
@@ -153,9 +153,7 @@ def scene(cli: Cli) -> Iterator[Scene]:
     """Yield GitLab with one project, and a receiver that knows one token and is not started."""
     there = Installation(cli.cluster, cli.namespace, cli.folder)
     with GitLabStandIn() as gitlab, there.gitlab, ExitStack() as stack:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = quiet_port()
         scene = Scene(cli, there, gitlab, port, stack=stack)
         tokens, signing = (scene.folder(name) for name in SECRETS)
         (tokens / "token-1").write_text(KNOWN)

@@ -155,12 +155,7 @@ def uid_of(cluster: Cluster, what: str, namespace: str = "") -> str:
 
 def audited(cluster: Cluster, verb: str, name: str, namespace: str) -> list[Manifest]:
     """What the audit log has about requests for one object, the oldest first; the log is written a moment later."""
-    assert cluster.audit_log is not None, "this cluster has no audit log that a test can read"
-    events = [
-        json.loads(line)
-        for line in cluster.audit_log.read_text().splitlines()
-        if f'"name":"{name}"' in line and namespace in line
-    ]
+    events = cluster.audit(f'"name":"{name}"', namespace)
     return [event for event in events if event["verb"] == verb and event["objectRef"].get("namespace") == namespace]
 
 

@@ -385,7 +385,6 @@ def true_condition(cluster: Cluster, namespace: str, kind: str) -> str | None:
 
 def attempts(cluster: Cluster, resource: str, namespace: str) -> int:
     """Count how often the namespace controller has tried to delete all objects of a kind."""
-    assert cluster.audit_log is not None
-    events = (json.loads(line) for line in cluster.audit_log.read_text().splitlines() if namespace in line)
+    events = cluster.audit(namespace)
     refs = (event.get("objectRef", {}) for event in events if event["verb"] == "deletecollection")
     return sum(ref.get("resource") == resource and ref.get("namespace") == namespace for ref in refs)

@@ -345,7 +345,7 @@ def test_a_watch_ends_quietly_when_the_server_ends_it(cluster: Cluster, control_
         started = time.monotonic()
         ending = client.watch(SECRETS, control_namespace, resource_version=version, timeout_seconds=1)
         assert [event.type async for event in ending if event.type != "BOOKMARK"] == []
-        assert 0.5 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.5
 
     tell(cluster, story)
 
@@ -441,7 +441,7 @@ def test_a_slow_server_is_unavailable_after_the_time_limit(cluster: Cluster) -> 
         started = time.monotonic()
         with pytest.raises(Unavailable, match=r"^get /version: API server http://127.0.0.1:.*: no answer within"):
             await client.get_raw("/version")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < proxy.delay
         with pytest.raises(Unavailable, match="no answer within"):
             await take(watch(client, SECRETS, "default", "1"))
 
@@ -503,7 +503,7 @@ def test_two_hundred_watches_and_requests_beside_them(cluster: Cluster, control_
         async with asyncio.TaskGroup() as tasks:
             watches = [tasks.create_task(take(following())) for _ in range(200)]
             for _ in watches:
-                await asyncio.wait_for(opened.acquire(), 20)
+                await asyncio.wait_for(opened.acquire(), 60)
             await client.create(config_map(control_namespace) | {"kind": "Secret"}, manager="envprov-test")
         assert all(task.result()[0].type == "ADDED" for task in watches)
 
@@ -555,7 +555,7 @@ def test_who_may_not_is_told_so_in_the_servers_words(cluster: Cluster, control_n
 
 def test_a_full_quota_is_forbidden(cluster: Cluster, control_namespace: str) -> None:
     cluster.kubectl("-n", control_namespace, "create", "quota", "q", "--hard=count/configmaps=0")
-    cluster.kubectl("-n", control_namespace, "wait", "quota/q", "--for=jsonpath={.status.hard}", "--timeout=30s")
+    cluster.kubectl("-n", control_namespace, "wait", "quota/q", "--for=jsonpath={.status.hard}", "--timeout=120s")
 
     async def story(client: KubeClient) -> None:
         with pytest.raises(Forbidden, match="exceeded quota: q"):

@@ -119,7 +119,7 @@ class Office:
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not fact():  # noqa: ASYNC110 - caches tell nobody
             await asyncio.sleep(0.02)
 

@@ -322,7 +322,7 @@ async def is_woken(woken: list[str], identity: Identity) -> None:
     async def fact() -> bool:
         return identity.name in woken
 
-    await eventually_async(fact, within=5, message="nobody woke it")
+    await eventually_async(fact, message="nobody woke it")
     woken.clear()
 
 

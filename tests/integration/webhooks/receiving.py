@@ -36,7 +36,7 @@ NAME = slug("shop", "feature/x")
 class Hasty(PatientProtocol):
     """A protocol whose patience ends within a test's."""
 
-    patience: ClassVar[Mapping[str, float]] = {"headers": 0.3, "body": 1.0, "answer": 5.0, "rest": 0.3}
+    patience: ClassVar[Mapping[str, float]] = {"headers": 1.0, "body": 1.0, "answer": 5.0, "rest": 0.3}
 
 
 class Unhurried(PatientProtocol):
@@ -78,7 +78,7 @@ class Receiver:
             for part in parts:
                 writer.write(part)
                 await writer.drain()
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 30)
         finally:
             writer.close()
 
@@ -105,7 +105,7 @@ async def receiving(
         )
         async with (
             serving(app, listening) as port,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as http,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http,
         ):
             yield Receiver(port, environments, client, http, registry)
 

@@ -482,7 +482,7 @@ def test_what_is_guarded_is_counted() -> None:
 # --- The loop
 
 
-def run(world: World, script: Callable[[asyncio.Event], object], *, within: float = 5) -> None:
+def run(world: World, script: Callable[[asyncio.Event], object], *, within: float = 20) -> None:
     async def story() -> None:
         stop = asyncio.Event()
         loop = asyncio.create_task(world.guardian.run(stop))

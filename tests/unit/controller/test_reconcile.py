@@ -246,9 +246,9 @@ def test_news_cuts_a_deployment_short(news: Callable[[World], None]) -> None:
         world = World()
         world.cluster.gate = asyncio.Event()
         work = asyncio.create_task(world.reconcile(SLUG))
-        await asyncio.wait_for(world.cluster.deploying.wait(), 5)
+        await asyncio.wait_for(world.cluster.deploying.wait(), 30)
         news(world)
-        outcome = await asyncio.wait_for(work, 5)
+        outcome = await asyncio.wait_for(work, 30)
         assert (outcome.phase, outcome.look_again) == ("Superseded", AT_ONCE)
         assert not world.cluster.deploying.is_set(), "Helm is still at work"
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -263,10 +263,10 @@ def test_a_pass_that_is_cancelled_ends_helm() -> None:
         world = World()
         world.cluster.gate = asyncio.Event()
         work = asyncio.create_task(world.reconcile(SLUG))
-        await asyncio.wait_for(world.cluster.deploying.wait(), 5)
+        await asyncio.wait_for(world.cluster.deploying.wait(), 30)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(work, 5)
+            await asyncio.wait_for(work, 30)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         world.cluster.gate.set()
         assert (await world.drive()).phase == "Ready"

@@ -53,7 +53,7 @@ class Projects:
         return self.answer(name)
 
     async def until(self, fact: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not fact():
                 self.counted.clear()
                 await self.counted.wait()

@@ -103,7 +103,7 @@ def test_failure_is_tried_again_when_something_stirs_and_a_stop_is_heard() -> No
         one, _ = usher(desk)
         stop = asyncio.Event()
         running = asyncio.create_task(one.run(stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await desk.failed.wait()
             one.stir()
             await desk.looked.wait()

@@ -64,7 +64,7 @@ async def take_all(queue: WorkQueue) -> list[str]:
     """Take, serve and give back whatever is ready."""
     taken = []
     while queue.depth:
-        key = await asyncio.wait_for(queue.get(), 1)
+        key = await asyncio.wait_for(queue.get(), 30)
         taken.append(key)
         queue.done(key)
     return taken
@@ -224,7 +224,7 @@ def test_shut_down_gives_out_what_waits_and_then_ends_every_worker() -> None:
         assert await take_all(queue) == ["a", "b"]
         for _ in range(3):
             with pytest.raises(QueueShutDown):
-                await asyncio.wait_for(queue.get(), 1)
+                await asyncio.wait_for(queue.get(), 30)
 
     asyncio.run(story())
 
@@ -235,7 +235,7 @@ def test_shut_down_wakes_workers_that_wait() -> None:
         workers = [asyncio.create_task(queue.get()) for _ in range(3)]
         await asyncio.sleep(0)
         queue.shut_down()
-        ends = await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 1)
+        ends = await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 30)
         assert [type(end) for end in ends] == [QueueShutDown] * 3
 
     asyncio.run(story())
@@ -249,9 +249,9 @@ def test_a_key_asked_for_in_work_is_served_even_after_shut_down() -> None:
         queue.add("a")
         queue.shut_down()
         with pytest.raises(QueueShutDown):
-            await asyncio.wait_for(queue.get(), 1)  # another worker: nothing for it
+            await asyncio.wait_for(queue.get(), 30)  # another worker: nothing for it
         queue.done(key)
-        assert await asyncio.wait_for(queue.get(), 1) == "a"
+        assert await asyncio.wait_for(queue.get(), 30) == "a"
 
     asyncio.run(story())
 
@@ -265,7 +265,7 @@ def test_a_cancelled_get_takes_no_key_with_it() -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert await asyncio.wait_for(queue.get(), 1) == "a"
+        assert await asyncio.wait_for(queue.get(), 30) == "a"
 
     asyncio.run(story())
 
@@ -282,7 +282,7 @@ def test_the_running_loop_is_the_clock_if_none_is_given() -> None:
     async def story() -> None:
         queue = WorkQueue()
         queue.add_after("a", 0.01)
-        assert await asyncio.wait_for(queue.get(), 1) == "a"
+        assert await asyncio.wait_for(queue.get(), 30) == "a"
 
     asyncio.run(story())
 

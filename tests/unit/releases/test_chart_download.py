@@ -307,7 +307,7 @@ def test_what_is_too_slow_is_given_up(server: Server, place: str) -> None:
     begun = time.monotonic()
 
     assert refusal(f"{server.url}{place}", Unavailable, seconds=0.5) == "chart shop did not come within 0.5 s"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4
 
 
 def test_silence_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
