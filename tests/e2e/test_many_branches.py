@@ -15,13 +15,23 @@ Commits = Callable[[int], str]
 COUNT = 50
 
 
+def taken(deliver: Callable[[], int]) -> None:
+    """Deliver until it is taken: a receiver on a computer that is too busy to write in a second says 503."""
+
+    def once() -> bool:
+        status = deliver()
+        assert status in {202, 503}
+        return status == 202
+
+    eventually(once, every=1, message="a delivery is not taken")
+
+
 @pytest.mark.timeout(900)
 def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> None:
     shop = make_shop(values={"message": "{branch} at {revision}"})
     branches = [f"event/{number:04}" for number in range(COUNT)]
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda number: shop.create(branches[number], commits(number)), range(COUNT)))
-    assert answers == [202] * COUNT
+        list(pool.map(lambda number: taken(lambda: shop.create(branches[number], commits(number))), range(COUNT)))
 
     def ready() -> int:
         return sum(
@@ -40,8 +50,7 @@ def test_fifty_come_and_go(make_shop: Callable[..., Shop], commits: Commits) -> 
         assert messages[item["status"]["namespace"]] == f"{item['spec']['branch']} at {item['spec']['revision']}"
 
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda number: shop.delete(branches[number], commits(number)), range(COUNT)))
-    assert answers == [202] * COUNT
+        list(pool.map(lambda number: taken(lambda: shop.delete(branches[number], commits(number))), range(COUNT)))
     eventually(
         lambda: not [item for item in shop.installation.environments() if item["spec"]["project"] == shop.name],
         within=400,
