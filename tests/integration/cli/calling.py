@@ -51,9 +51,9 @@ class Cli:
         return warm.call(ENVPROV, arguments, folder or self.folder, self.environment())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Call envprov, and let it run; Ctrl-C ends it, though it may do nothing to who runs the tests."""
+        """Call envprov, and let it run."""
         process = subprocess.Popen(
-            ["env", "--default-signal=INT", *self.command(*arguments)],
+            self.command(*arguments),
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
