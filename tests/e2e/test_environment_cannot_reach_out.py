@@ -100,7 +100,7 @@ def test_corrected_chart_comes_up(make_shop: Callable[..., Shop], commits: Commi
     shop = make_shop(values={"replicas": "many"})
     assert shop.create("feature/wrong", commits(1)) == 202
     eventually(
-        lambda: condition(shop.record("feature/wrong") or {}, "Deployed")["reason"] in {"Invalid", "RenderFailed"},
+        lambda: condition(shop.record("feature/wrong") or {}, "Accepted")["reason"] == "RefusedByServer",
         message="the mistake was not told",
     )
     shop.installation.project(shop.name, values={"replicas": 1})

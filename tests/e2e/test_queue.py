@@ -123,6 +123,7 @@ def test_sum_of_requests_is_a_budget_and_what_never_fits_blocks_nobody(
         f"needs 2 CPU, 1.5 free of 2.5 (Project {shop.name}); next expiry: small-1 at 2099-12-24 18:00 UTC"
     )
     shop.up("small-2", commits(4))
+    eventually(lambda: "0.5 free" in queued(shop, "middle")["reason"], message="middle is not told what is left")
     waiting = shop.installation.envprov("up", "middle", "--project", shop.name, "--timeout", "3s")
     assert waiting.exit_code == 3
     assert "place 1: needs 2 CPU, 0.5 free of 2.5" in waiting.stdout

@@ -120,8 +120,10 @@ class Yard:
     def pods(self) -> list[str]:
         return [item["metadata"]["name"] for item in self.items("pod")]
 
-    def versions(self) -> dict[str, str]:
-        return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in self.items(f"{SCALABLE},pvc")}
+    def wishes(self) -> dict[str, tuple[int | None, Item]]:
+        """Return what is wanted of each object, as far as it shows: its controller may still write how it is."""
+        metadata = [item["metadata"] for item in self.items(f"{SCALABLE},pvc")]
+        return {item["uid"]: (item.get("generation"), item.get("annotations", {})) for item in metadata}
 
     def marks(self) -> list[str]:
         """Return what of ours stands on workloads; a ReplicaSet keeps a copy of what its Deployment said."""
@@ -192,12 +194,12 @@ def rise(yard: Yard, commit: str) -> None:
 
 def stays_asleep(yard: Yard, commits: Commits) -> None:
     """Nothing is written again; neither an autoscaler, nor a push, nor a person gets it up."""
-    settled, looked = yard.versions(), passes(yard)
+    settled, looked = yard.wishes(), passes(yard)
     yard.cluster.kubectl(
         "annotate", "env", yard.record["metadata"]["name"], "-n", yard.terminal.namespace, "example.com/look=now"
     )
     eventually(lambda: passes(yard) > looked, message="the controller has not looked again")
-    assert yard.versions() == settled
+    assert yard.wishes() == settled
     scaler = ("get", "hpa", "auto", "-o", "jsonpath={.status.conditions[*].reason}")
     eventually(lambda: "ScalingDisabled" in yard.kubectl(*scaler), message="the autoscaler does not rest")
     assert yard.replicas()["auto"] == 0

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -81,15 +82,22 @@ def test_cleanup_ends_what_is_over_and_reports_what_is_lost(cli: Cli, installati
     grace = ("--settings", str(settings))
     cli.project("shop")
 
-    planned = cleaner.call("cleanup", "--dry-run", "-o", "json", *grace)
-    assert planned.returncode == 0, planned.stderr
-    found = {row["what"]: row for row in json.loads(planned.stdout)}
-    assert set(found) == {
+    found: dict[str, Any] = {}
+    expected = {
         f"Environment {expired}",
         f"tombstone {old.removeprefix('tombstone-')}",
         f"Namespace {lost}",
         f"Namespace env-{whose}",
     }
+
+    def are_found() -> bool:
+        planned = cleaner.call("cleanup", "--dry-run", "-o", "json", *grace)
+        assert planned.returncode == 0, planned.stderr
+        found.clear()
+        found.update({row["what"]: row for row in json.loads(planned.stdout)})
+        return set(found) == expected
+
+    eventually(are_found, message="not found, or more than that")
     assert found[f"Environment {expired}"] == {
         "what": f"Environment {expired}",
         "why": "Expired",
@@ -130,6 +138,12 @@ def test_environments_of_a_project_that_is_gone_go_and_of_many_only_the_report(c
     many = {cli.record(f"many/{number}", "many") for number in range(6)}
     settings = cli.folder / "settings.yaml"
     settings.write_text("sweep: {grace: PT0.001S}\n")
+
+    def are_found() -> bool:
+        planned = cli.call("cleanup", "--dry-run", "-o", "json", "--settings", str(settings))
+        return len(json.loads(planned.stdout)) == len(few | many)
+
+    eventually(are_found, message="it takes none of them for one whose Project is gone")
     said = cli.call("cleanup", "-o", "json", "--settings", str(settings))
     assert said.returncode == 0, said.stderr
     rows = {row["what"]: row for row in json.loads(said.stdout)}
