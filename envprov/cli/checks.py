@@ -29,7 +29,7 @@ from envprov.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, PROJECTS
 from envprov.kube.rights import can_i
 from envprov.releases.command import HelmSettings
 from envprov.releases.engine import Helm
-from envprov.settings import Settings, read_tokens
+from envprov.settings import Settings, read_signing_keys, read_tokens
 
 OLDEST = (1, 30)
 """Kubernetes whose ValidatingAdmissionPolicies are stable."""
@@ -209,17 +209,19 @@ def guard_check(status: Status, mode: str) -> Check:
 
 def check_tokens(settings: Settings) -> Check:
     """The files with the webhook's tokens can be read; only the receiver needs them."""
-    name = "webhook tokens"
-    if not settings.webhook.token_files:
-        return Check(name, State.WARNING, "none are set", "the receiver needs webhook.token_files; nothing else does")
+    name, webhook = "webhook tokens", settings.webhook
+    files = (*webhook.token_files, *webhook.signing_token_files)
+    if not files:
+        remedy = "the receiver needs webhook.token_files or webhook.signing_token_files; nothing else does"
+        return Check(name, State.WARNING, "none are set", remedy)
     try:
-        tokens = read_tokens(settings.webhook)
+        count = len(read_tokens(webhook)) + len(read_signing_keys(webhook))
     except EnvprovError as error:
-        return Check(name, State.FAILED, str(error), "write the token that GitLab sends into the file")
-    opened = [str(path) for path in settings.webhook.token_files if path.is_file() and path.stat().st_mode & 0o007]
+        return Check(name, State.FAILED, str(error), "write the token that GitLab has for the webhook into the file")
+    opened = [str(path) for path in files if path.is_file() and path.stat().st_mode & 0o007]
     if opened:
         return Check(name, State.WARNING, f"everybody can read {', '.join(opened)}", "chmod 0640 it")
-    return Check(name, State.OK, f"{len(tokens)} can be read by user {os.getuid()}")
+    return Check(name, State.OK, f"{count} can be read by user {os.getuid()}")
 
 
 async def _check_definition(client: KubeClient, wanted: Object) -> Check:
